@@ -1,0 +1,76 @@
+export { AssertionError, assert, assertNever } from './assert.ts';
+export { Bitfield } from './bitfield.ts';
+export {
+  algorithmOf,
+  type Digest,
+  type DigestAlgorithm,
+  DigestHasher,
+  digestBytes,
+  digestFromBytes,
+  digestOf,
+  hexOf,
+  isDigest,
+  parseDigest,
+} from './digest.ts';
+export { AppError, type AppErrorOptions, type ErrorCode, type ErrorData, isAppError, toAppError } from './errors.ts';
+export {
+  type ByteRange,
+  blobSizeBytesMax,
+  isPieceLength,
+  isTiny,
+  leafSizeBytes,
+  pieceCountOf,
+  pieceLengthBytesMax,
+  pieceLengthFor,
+  pieceSizeOf,
+  piecesOfRange,
+} from './geometry.ts';
+export type {
+  BlobReader,
+  BlobStat,
+  CallOptions,
+  ImageReader,
+  ImageStore,
+  ImageWriter,
+  Manifest,
+  ManifestStat,
+  ManifestUpload,
+  Page,
+  PageRequest,
+  Reference,
+  Referrer,
+  UploadChunk,
+  UploadStat,
+} from './image-store.ts';
+export { hashPiece, hashSizeBytes, type Metainfo, MetainfoBuilder, metainfoOf, pieceHashOf, pieceSize, verifyPiece } from './metainfo.ts';
+export {
+  identityOf,
+  isRepositoryName,
+  isRole,
+  isTag,
+  type NodeIdentity,
+  type PeerId,
+  parseNodeId,
+  parsePeerId,
+  parseRepositoryName,
+  parseTag,
+  peerIdOf,
+  type RepositoryName,
+  type Role,
+  repositoryLengthMax,
+  roles,
+  type Tag,
+} from './names.ts';
+export {
+  type Clock,
+  type Counter,
+  type Histogram,
+  type Labels,
+  type LogFields,
+  type Logger,
+  type Meter,
+  nullMeter,
+  type Rng,
+  silentLogger,
+} from './ports.ts';
+export { SeededRng, shuffle } from './rng.ts';

@@ -1,0 +1,75 @@
+/** The port to blobs on a node's own disk: complete ones, and partial ones that a download fills piece by piece. */
+import type { Bitfield, ByteRange, Digest, Metainfo } from '#core';
+
+/** Bytes that can be read at any position inside what is present. Reads of absent bytes are programmer errors. */
+export interface ReadableBlob extends AsyncDisposable {
+  readonly metainfo: Metainfo;
+  /** Fills `target` from `positionBytes`. Throws `data-loss` when the file is shorter than it should be. */
+  readInto(target: Uint8Array, positionBytes: number): Promise<void>;
+}
+
+/** A blob being filled. Several writers and readers may work on it at once. */
+export interface PartialBlob extends ReadableBlob {
+  /** Pieces on disk; survives a restart of the process. Owned by the store: read only. */
+  readonly have: Bitfield;
+  /**
+   * Writes one piece whose hash the caller has verified. Writing a piece twice is harmless. The prefix that has become
+   * contiguous is hashed on the way, so that `commit` need not read the blob again.
+   */
+  writePiece(index: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * All pieces are there: checks the whole blob's digest, fsyncs file and directory when asked, and makes it a complete blob.
+   * Throws `digest-mismatch` (and discards the data) when the bytes are not the blob. This handle stays readable until disposed.
+   */
+  commit(options: { readonly fsync: boolean }): Promise<void>;
+}
+
+export interface StoredBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Unix milliseconds of the last open, at a resolution of a minute. */
+  readonly lastUsedMs: number;
+  /** Never evicted while true (for instance before its write-back). */
+  readonly pinned: boolean;
+}
+
+export interface BlobStore extends AsyncDisposable {
+  /** A complete blob, from memory. Does not count as use. */
+  stat(digest: Digest): StoredBlob | undefined;
+  /** A complete blob's metainfo, or undefined when the blob is not complete here. */
+  metainfo(digest: Digest): Metainfo | undefined;
+  /** Opens a complete blob for reading; undefined when it is not here. An open blob is not evicted under its reader. */
+  open(digest: Digest): Promise<ReadableBlob | undefined>;
+  /** Opens or creates the partial blob for `metainfo`; undefined when the blob is complete. Reserves the space: throws `resource-exhausted` when it cannot be made. */
+  openPartial(metainfo: Metainfo): Promise<PartialBlob | undefined>;
+  /** Partial blobs on disk, for a restart. */
+  partials(): readonly Metainfo[];
+  /** Stores a small blob at once, verified and (when asked) fsynced. Returns its metainfo. Throws `digest-mismatch`. */
+  put(digest: Digest, bytes: Uint8Array, options: { readonly fsync: boolean }): Promise<Metainfo>;
+  /** Takes over a finished file (same filesystem) whose digest the caller has verified, by rename. Replaces nothing: an existing blob stays. */
+  adopt(path: string, metainfo: Metainfo, options: { readonly fsync: boolean }): Promise<void>;
+  /** Complete blobs in digest order, after `after`. */
+  list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[];
+  setPinned(digest: Digest, pinned: boolean): Promise<void>;
+  /** Removes a complete or partial blob; true when there was one. Open handles stay readable. */
+  delete(digest: Digest): Promise<boolean>;
+  /** Called for each blob that leaves by eviction or delete. Returns the unsubscribe function. */
+  onRemoved(listener: (digest: Digest) => void): () => void;
+  /** Bytes of complete and partial blobs, and the configured most. */
+  usage(): { readonly usedBytes: number; readonly capacityBytes: number };
+}
+
+/** All bytes of a range in chunks of at most `chunkBytes`. */
+export async function* readRange(
+  blob: ReadableBlob,
+  range: ByteRange,
+  options: { readonly signal: AbortSignal; readonly chunkBytes?: number },
+): AsyncGenerator<Uint8Array> {
+  const chunkBytes = options.chunkBytes ?? 1024 * 1024;
+  for (let at = range.startByte; at < range.endByte; at += chunkBytes) {
+    options.signal.throwIfAborted();
+    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, range.endByte - at));
+    await blob.readInto(chunk, at);
+    yield chunk;
+  }
+}
