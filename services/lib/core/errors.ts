@@ -54,9 +54,7 @@ export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   if (!(error instanceof Error)) return new AppError('internal', String(error));
   if (error.name === 'AbortError') {
-    return isAppError(error.cause)
-      ? error.cause
-      : new AppError('cancelled', 'the caller went away', { cause: error });
+    return isAppError(error.cause) ? error.cause : new AppError('cancelled', 'the caller went away', { cause: error });
   }
   if (error.name === 'TimeoutError') {
     return new AppError('deadline-exceeded', 'the deadline passed; try again or raise the timeout', { cause: error });

@@ -60,7 +60,11 @@ export function hashPiece(bytes: Uint8Array, pieceLengthBytes: number): Buffer {
   if (pieceLengthBytes === leafSizeBytes) return createHash('sha256').update(bytes).digest();
   const combined = createHash('sha256');
   for (let at = 0; at < bytes.byteLength; at += leafSizeBytes) {
-    combined.update(createHash('sha256').update(bytes.subarray(at, at + leafSizeBytes)).digest());
+    combined.update(
+      createHash('sha256')
+        .update(bytes.subarray(at, at + leafSizeBytes))
+        .digest(),
+    );
   }
   return combined.digest();
 }
