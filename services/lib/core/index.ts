@@ -70,7 +70,11 @@ export {
   type Logger,
   type Meter,
   nullMeter,
+  nullTracer,
   type Rng,
+  type Span,
+  type SpanOptions,
   silentLogger,
+  type Tracer,
 } from './ports.ts';
 export { SeededRng, shuffle } from './rng.ts';

@@ -49,6 +49,30 @@ export interface Meter {
   gauge(name: string, description: string, read: () => number): void;
 }
 
+/** One timed operation of a trace. */
+export interface Span {
+  /** The W3C `traceparent` that names this span to a callee; undefined when nothing is recorded. */
+  readonly traceparent: string | undefined;
+  /** Runs `fn` so that spans and log lines made inside belong to this span. */
+  run<T>(fn: () => T): T;
+  /** Adds short facts. */
+  annotate(attributes: Labels): void;
+  /** Ends the span, once; with `error` when the operation failed. */
+  end(error?: Error): void;
+}
+
+export interface SpanOptions {
+  readonly kind: 'server' | 'client' | 'internal';
+  /** The `traceparent` that came from the caller; without it the span that is current here, if any, is the parent. */
+  readonly traceparent?: string | undefined;
+  readonly attributes?: Labels;
+}
+
+/** Traces. Spans are for calls and transfers, never for single pieces. */
+export interface Tracer {
+  startSpan(name: string, options: SpanOptions): Span;
+}
+
 const nothing = (): void => undefined;
 
 /** Drops everything. */
@@ -66,3 +90,8 @@ export const nullMeter: Meter = {
   histogram: () => ({ record: nothing }),
   gauge: nothing,
 };
+
+const nullSpan: Span = { traceparent: undefined, run: (fn) => fn(), annotate: nothing, end: nothing };
+
+/** Traces nothing. */
+export const nullTracer: Tracer = { startSpan: () => nullSpan };
