@@ -1,0 +1,6 @@
+/** Logs, metrics and traces: the implementations of the core ports on pino and OpenTelemetry. */
+export { createLogger, type LogDestination, type LoggerOptions, type LogLevel, logLevels } from './logger.ts';
+export { OtelMeter } from './otel-meter.ts';
+export { OtelTracer, type OtelTracerDeps } from './otel-tracer.ts';
+export { redacted, redactFields } from './redact.ts';
+export { startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
