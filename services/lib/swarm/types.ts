@@ -4,7 +4,8 @@
  * Host contract. The host (a real process or the simulator) applies one event at a time and carries out the returned effects
  * in array order before it applies the next event; the array is reused by the next call. Everything the engine waits for comes
  * back as an event: each `dial` ends in `link-accepted`, `link-refused` or `link-closed`; each `write-piece` in `piece-verified`,
- * `piece-corrupt` or `piece-unwritable`; each `serve-piece` in `piece-sent` or `link-closed`. The host keeps at most one timer,
+ * `piece-corrupt` or `piece-unwritable`; each `serve-piece` in `piece-sent`, `piece-unreadable` or `link-closed`. After a `close` or
+ * `refuse` effect the link is gone: later events about it are ignored. A `pieces` array of an effect belongs to the receiver. The host keeps at most one timer,
  * re-armed to `nextDeadlineMs()`, and applies `tick` when it fires. `nowMs` is a monotonic whole number.
  */
 import type { Bitfield, Digest, Metainfo, PeerId } from '#core';
@@ -35,7 +36,13 @@ export type SwarmEvent =
   | { readonly type: 'blob-seeded'; readonly metainfo: Metainfo }
   | { readonly type: 'blob-forgotten'; readonly digest: Digest }
   | { readonly type: 'peers-offered'; readonly digest: Digest; readonly peers: readonly PeerOffer[] }
-  | { readonly type: 'reader-moved'; readonly digest: Digest; readonly reader: ReaderId; readonly firstPiece: number; readonly endPiece: number }
+  | {
+      readonly type: 'reader-moved';
+      readonly digest: Digest;
+      readonly reader: ReaderId;
+      readonly firstPiece: number;
+      readonly endPiece: number;
+    }
   | { readonly type: 'reader-closed'; readonly digest: Digest; readonly reader: ReaderId }
   // links on which this process downloads
   | { readonly type: 'link-accepted'; readonly link: LinkId; readonly have: Bitfield }
@@ -51,6 +58,8 @@ export type SwarmEvent =
   | { readonly type: 'pieces-requested'; readonly link: LinkId; readonly pieces: readonly number[] }
   | { readonly type: 'pieces-cancelled'; readonly link: LinkId; readonly pieces: readonly number[] }
   | { readonly type: 'piece-sent'; readonly link: LinkId; readonly piece: number; readonly sizeBytes: number }
+  /** The piece to be served cannot be read from disk; the engine refuses it. */
+  | { readonly type: 'piece-unreadable'; readonly link: LinkId; readonly piece: number }
   // both
   | { readonly type: 'link-closed'; readonly link: LinkId; readonly failed: boolean }
   | { readonly type: 'drain' }
@@ -64,7 +73,8 @@ export type Effect =
   | { readonly type: 'write-piece'; readonly link: LinkId; readonly digest: Digest; readonly piece: number }
   /** The received piece is not needed (it lost an endgame race). */
   | { readonly type: 'drop-piece'; readonly link: LinkId; readonly digest: Digest; readonly piece: number }
-  | { readonly type: 'accept'; readonly link: LinkId; readonly digest: Digest }
+  /** `have` is the engine's own set: encode it before the next event; later pieces follow as `tell-have`. */
+  | { readonly type: 'accept'; readonly link: LinkId; readonly digest: Digest; readonly have: Bitfield }
   | { readonly type: 'refuse'; readonly link: LinkId; readonly reason: RefusalReason; readonly retryAfterMs: number }
   | { readonly type: 'refuse-piece'; readonly link: LinkId; readonly piece: number; readonly reason: RefusalReason }
   | { readonly type: 'tell-have'; readonly link: LinkId; readonly pieces: readonly number[] }

@@ -1,0 +1,114 @@
+/** A link on which this process serves: open -> draining -> closed, with its bounded queue of requests. */
+import { assert, type PeerId } from '#core';
+import type { LinkId } from './types.ts';
+
+interface Service {
+  readonly piece: number;
+  readonly sinceMs: number;
+}
+
+export class InboundLink {
+  readonly id: LinkId;
+  readonly peer: PeerId;
+  readonly openedMs: number;
+  #state: 'open' | 'draining' | 'closed' = 'open';
+  readonly #queue: number[] = [];
+  readonly #inService: Service[] = [];
+  activeMs: number;
+  servedBytes = 0;
+  /** How often others were served while this one waited. */
+  passedOverCount = 0;
+
+  constructor(id: LinkId, peer: PeerId, nowMs: number) {
+    this.id = id;
+    this.peer = peer;
+    this.openedMs = nowMs;
+    this.activeMs = nowMs;
+  }
+
+  get state(): 'open' | 'draining' | 'closed' {
+    return this.#state;
+  }
+
+  get queuedCount(): number {
+    return this.#queue.length;
+  }
+
+  get inServiceCount(): number {
+    return this.#inService.length;
+  }
+
+  /** The next piece to serve, -1 when nothing waits. */
+  get head(): number {
+    return this.#queue[0] ?? -1;
+  }
+
+  isIdle(nowMs: number, afterMs: number): boolean {
+    return this.#queue.length === 0 && this.#inService.length === 0 && nowMs - this.activeMs >= afterMs;
+  }
+
+  /** Queues a request; false when the queue is full or the piece is already queued or being sent. */
+  enqueue(piece: number, countMax: number, nowMs: number): 'queued' | 'duplicate' | 'full' {
+    assert(this.#state === 'open', 'only an open link takes requests');
+    this.activeMs = nowMs;
+    if (this.#queue.includes(piece) || this.#inService.some((service) => service.piece === piece)) return 'duplicate';
+    if (this.#queue.length >= countMax) return 'full';
+    this.#queue.push(piece);
+    return 'queued';
+  }
+
+  /** Withdraws a queued request; a piece that is being sent goes on. */
+  cancel(piece: number): void {
+    const at = this.#queue.indexOf(piece);
+    if (at >= 0) this.#queue.splice(at, 1);
+  }
+
+  /** Takes the head of the queue into service. */
+  start(nowMs: number): number {
+    const piece = this.#queue.shift();
+    assert(piece !== undefined, 'only a queued piece is served');
+    this.#inService.push({ piece, sinceMs: nowMs });
+    this.passedOverCount = 0;
+    return piece;
+  }
+
+  /** The piece left (or cannot be read). False when it was not in service. */
+  finish(piece: number, nowMs: number): boolean {
+    const at = this.#inService.findIndex((service) => service.piece === piece);
+    if (at < 0) return false;
+    this.#inService.splice(at, 1);
+    this.activeMs = nowMs;
+    return true;
+  }
+
+  /** Pieces in service since `sinceMs` or earlier: they wait for a slow receiver. */
+  stuckCount(sinceMs: number): number {
+    let count = 0;
+    for (const service of this.#inService) if (service.sinceMs <= sinceMs) count += 1;
+    return count;
+  }
+
+  /** When the oldest piece in service that started after `sinceMs` began; undefined when there is none. */
+  earliestAfter(sinceMs: number): number | undefined {
+    let earliestMs: number | undefined;
+    for (const service of this.#inService) {
+      if (service.sinceMs > sinceMs && (earliestMs === undefined || service.sinceMs < earliestMs)) earliestMs = service.sinceMs;
+    }
+    return earliestMs;
+  }
+
+  /** open -> draining: nothing more is taken; returns the requests that will not be served. */
+  drain(): readonly number[] {
+    assert(this.#state === 'open', 'only an open link drains');
+    this.#state = 'draining';
+    return this.#queue.splice(0);
+  }
+
+  /** open | draining -> closed. Returns how many pieces were in service. */
+  close(): number {
+    assert(this.#state !== 'closed', 'a link closes once');
+    this.#state = 'closed';
+    this.#queue.length = 0;
+    return this.#inService.splice(0).length;
+  }
+}

@@ -1,0 +1,101 @@
+/** Every limit of the engine: default, bounds and the reason for them. Nothing else in the engine holds a tunable number. */
+import { AppError } from '#core';
+
+const mebi = 1024 * 1024;
+
+/** Limits of one engine. Counts are whole, times are milliseconds, sizes are bytes, rates are bytes per second. */
+export interface SwarmOptions {
+  readonly outboundLinksPerBlob: number;
+  readonly inboundLinksPerBlob: number;
+  readonly inboundLinks: number;
+  readonly inFlightBytesPerLink: number;
+  readonly inFlightBytes: number;
+  readonly windowStartPieces: number;
+  readonly ingressBytesPerSec: number;
+  readonly egressBytesPerSec: number;
+  readonly serveConcurrency: number;
+  readonly serveConcurrencyPerLink: number;
+  readonly serveStuckMs: number;
+  readonly requestQueuePerLink: number;
+  readonly candidatesPerBlob: number;
+  readonly peersWanted: number;
+  readonly announceIntervalMs: number;
+  readonly dialTimeoutMs: number;
+  readonly busyRetryMs: number;
+  readonly inboundIdleMs: number;
+  readonly uselessAfterMs: number;
+  readonly stallAfterMs: number;
+  readonly slowAfterMs: number;
+  readonly slowFactor: number;
+  readonly checkIntervalMs: number;
+  readonly requestersPerPiece: number;
+  readonly readerPieces: number;
+  readonly corruptPenaltyMs: number;
+  readonly unreachablePenaltyMs: number;
+  readonly slowPenaltyMs: number;
+  readonly penaltyMsMax: number;
+  readonly penalisedPeers: number;
+  readonly sourcesPerBlob: number;
+}
+
+/** One limit: what it is when nobody says otherwise, what it may be, and why. */
+export interface Limit {
+  readonly default: number;
+  readonly min: number;
+  readonly max: number;
+  readonly reason: string;
+}
+
+/** The table behind {@link swarmOptions}. */
+export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
+  outboundLinksPerBlob: limit(10, 1, 64, 'ten random sources keep the graph within a few percent of the bound; five cost 20 % more'),
+  inboundLinksPerBlob: limit(20, 1, 1000, 'twice the outbound links, so that a newcomer finds a free slot at every second peer'),
+  inboundLinks: limit(400, 1, 10_000, 'a connection costs about 85 KiB; the process serves many blobs at once'),
+  inFlightBytesPerLink: limit(16 * mebi, mebi, 256 * mebi, '16 MiB fills 1 Gbit/s over 130 ms'),
+  inFlightBytes: limit(96 * mebi, 4 * mebi, 4096 * mebi, 'received pieces sit in memory until written; an agent stays under 250 MB'),
+  windowStartPieces: limit(2, 1, 16, 'one piece on the wire and one behind it; more would commit to a source nobody has measured'),
+  ingressBytesPerSec: limit(0, 0, 2 ** 40, '0 is unlimited'),
+  egressBytesPerSec: limit(0, 0, 2 ** 40, '0 is unlimited'),
+  serveConcurrency: limit(4, 1, 256, 'few pieces at a time finish sooner, and a finished piece can be passed on'),
+  serveConcurrencyPerLink: limit(2, 1, 16, 'the next piece is read from disk while one is sent'),
+  serveStuckMs: limit(500, 10, 60_000, 'a send that takes this long waits for a slow receiver and no longer holds a slot'),
+  requestQueuePerLink: limit(128, 2, 4096, '16 MiB in pieces of 256 KiB is 64 requests; twice that is abuse'),
+  candidatesPerBlob: limit(200, 10, 10_000, 'four handouts; older offers are stale anyway'),
+  peersWanted: limit(30, 1, 200, 'three times the outbound links, as some are full or gone'),
+  announceIntervalMs: limit(2000, 100, 600_000, 'pushed offers arrive on their own; asking again is the exception'),
+  dialTimeoutMs: limit(5000, 100, 60_000, 'three lost SYNs'),
+  busyRetryMs: limit(500, 10, 60_000, 'a slot frees within seconds; doubled with each refusal by the same peer'),
+  inboundIdleMs: limit(5000, 100, 600_000, 'a link that asked for nothing this long yields its slot to a newcomer'),
+  uselessAfterMs: limit(5000, 100, 600_000, 'a source with nothing new for this long is exchanged for another'),
+  stallAfterMs: limit(10_000, 100, 600_000, 'nothing arrived for this long: look for other peers'),
+  slowAfterMs: limit(1000, 10, 600_000, 'below this a late piece is jitter'),
+  slowFactor: limit(4, 2, 100, 'a source four times slower than the mean holds pieces others could bring'),
+  checkIntervalMs: limit(250, 10, 10_000, 'how often a running download looks at its links'),
+  requestersPerPiece: limit(2, 1, 8, 'an urgent piece is asked from two; a third hardly ever wins'),
+  readerPieces: limit(4, 1, 1024, 'in-order pieces a reader may demand at once; more would make everybody fetch the same pieces'),
+  corruptPenaltyMs: limit(30_000, 1000, 86_400_000, 'doubled with each corrupt piece'),
+  unreachablePenaltyMs: limit(1000, 10, 3_600_000, 'a restart takes a second or two; doubled with each failure'),
+  slowPenaltyMs: limit(5000, 10, 3_600_000, 'load changes in seconds; doubled each time'),
+  penaltyMsMax: limit(3_600_000, 1000, 86_400_000, 'an hour; a repaired host is trusted again'),
+  penalisedPeers: limit(4096, 16, 1_000_000, 'about 100 bytes each'),
+  sourcesPerBlob: limit(256, 1, 100_000, 'counts kept for operators'),
+};
+
+/** The defaults with `overrides`. Throws `invalid-argument` for a value outside its bounds, naming option and bounds. */
+export function swarmOptions(overrides: Partial<SwarmOptions> = {}): SwarmOptions {
+  const options: Record<string, number> = {};
+  for (const [name, { default: fallback, min, max }] of Object.entries(swarmLimits)) {
+    const value = overrides[name as keyof SwarmOptions] ?? fallback;
+    if (!Number.isSafeInteger(value) || value < min || value > max) {
+      throw new AppError('invalid-argument', `swarm option ${name} must be a whole number from ${min} to ${max}`, {
+        data: { name, value },
+      });
+    }
+    options[name] = value;
+  }
+  return options as unknown as SwarmOptions;
+}
+
+function limit(fallback: number, min: number, max: number, reason: string): Limit {
+  return { default: fallback, min, max, reason };
+}

@@ -1,0 +1,103 @@
+/** What to ask a link for: a reader's next pieces in order, then the rarest, and at the end what others are late with. Changes nothing. */
+import type { SwarmOptions } from './options.ts';
+import type { OutboundLink } from './outbound-link.ts';
+import type { PiecePicker } from './piece-picker.ts';
+import type { RequestLedger } from './request-ledger.ts';
+import type { LinkId, ReaderId } from './types.ts';
+
+/** The pieces a reader waits for: from `firstPiece` up to, not including, `endPiece`. */
+export interface ReaderWindow {
+  readonly firstPiece: number;
+  readonly endPiece: number;
+}
+
+/** What the choice looks at. */
+export interface RequestView {
+  readonly picker: PiecePicker;
+  readonly ledger: RequestLedger;
+  readonly links: readonly OutboundLink[];
+  readonly readers: ReadonlyMap<ReaderId, ReaderWindow>;
+  readonly options: SwarmOptions;
+  sizeOf(piece: number): number;
+}
+
+/** A piece to ask for. `instead` is the link it is taken from; without it, a piece already asked elsewhere is asked twice. */
+export interface Choice {
+  readonly piece: number;
+  readonly instead: OutboundLink | undefined;
+}
+
+/** A source counts as behind another when it needs twice as long, and this much more: below, timing is noise. */
+const behindFactor = 2;
+const behindMs = 20;
+
+/** The next piece for a link, or undefined when it has nothing that is worth asking for. */
+export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+  const urgent = chooseForReaders(view, link, nowMs);
+  if (urgent !== undefined) return urgent;
+  const rarest = view.picker.pick(link.source);
+  if (rarest >= 0) return { piece: rarest, instead: undefined };
+  return view.picker.openCount === 0 && view.ledger.of(link.id).length === 0 ? chooseForEndgame(view, link, nowMs) : undefined;
+}
+
+function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+  for (const { firstPiece, endPiece } of view.readers.values()) {
+    let missingCount = 0;
+    for (let piece = firstPiece; piece < endPiece && missingCount < view.options.readerPieces; piece += 1) {
+      const state = view.picker.stateOf(piece);
+      if (state === 'verified') continue;
+      missingCount += 1;
+      if (!link.source.have.has(piece)) continue;
+      if (state === 'open') return { piece, instead: undefined };
+      if (missingCount === 1 && state === 'requested' && isEveryHolderBehind(view, link, piece, nowMs))
+        return { piece, instead: undefined };
+    }
+  }
+  return undefined;
+}
+
+/** All holders are behind `link`, and one more may be asked. */
+function isEveryHolderBehind(view: RequestView, link: OutboundLink, piece: number, nowMs: number): boolean {
+  if (view.ledger.requesterCount(piece) >= view.options.requestersPerPiece) return false;
+  const holders: LinkId[] = view.ledger.requestersOf(piece, []);
+  return view.links.every((other) => !holders.includes(other.id) || (other !== link && lagMs(view, other, link, piece, nowMs) > 0));
+}
+
+/** The piece that another link will bring last: taken from it when it stands in its queue, asked twice when it is under way. */
+function chooseForEndgame(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+  let best: Choice | undefined;
+  let bestLagMs = 0;
+  for (const other of view.links) {
+    if (other === link || other.state !== 'open') continue;
+    const requests = view.ledger.of(other.id);
+    for (let at = requests.length - 1; at >= 0; at -= 1) {
+      const piece = requests[at]?.piece ?? -1;
+      if (!link.source.have.has(piece)) continue;
+      const takes = at > 0 && view.ledger.requesterCount(piece) === 1;
+      if (!takes && !isEveryHolderBehind(view, link, piece, nowMs)) continue;
+      const lag = lagMs(view, other, link, piece, nowMs);
+      if (lag <= bestLagMs) continue;
+      bestLagMs = lag;
+      best = { piece, instead: takes ? other : undefined };
+    }
+  }
+  return best;
+}
+
+/** How much later than worthwhile `holder` brings the piece compared with `link`; not above zero when it is not worth asking. */
+function lagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piece: number, nowMs: number): number {
+  const ownMs = link.pace.etaMs(view.sizeOf(piece));
+  if (!Number.isFinite(ownMs)) return 0;
+  let aheadBytes = 0;
+  for (const request of view.ledger.of(holder.id)) {
+    aheadBytes += request.sizeBytes;
+    if (request.piece === piece) break;
+  }
+  const waitedMs = nowMs - holder.pace.clockMs;
+  const boundMs = behindFactor * ownMs + behindMs;
+  // Nothing is known of a holder that never delivered but how long it has been silent.
+  if (holder.pace.sampleCount === 0) return waitedMs > boundMs ? waitedMs : 0;
+  // One that should have delivered by now is at least as late as it has been silent.
+  const leftMs = Math.max(holder.pace.etaMs(aheadBytes) - waitedMs, waitedMs - holder.pace.etaMs(aheadBytes));
+  return leftMs - boundMs;
+}

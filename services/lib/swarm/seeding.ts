@@ -1,0 +1,174 @@
+/** The serving half of the engine: who may download here, and what is sent to them when. */
+import { assert, type Digest, type PeerId } from '#core';
+import type { SwarmContext } from './context.ts';
+import { InboundLink } from './inbound-link.ts';
+import type { Transfer } from './transfer.ts';
+import type { CloseReason, LinkId, LinkSnapshot, RefusalReason } from './types.ts';
+import { UploadScheduler } from './upload-scheduler.ts';
+
+interface Seat {
+  readonly link: InboundLink;
+  readonly transfer: Transfer;
+}
+
+export class Seeding {
+  readonly #context: SwarmContext;
+  readonly #seats = new Map<LinkId, Seat>();
+  readonly #uploads: UploadScheduler;
+
+  constructor(context: SwarmContext) {
+    this.#context = context;
+    this.#uploads = new UploadScheduler(context.options);
+  }
+
+  get linkCount(): number {
+    return this.#seats.size;
+  }
+
+  get deadlineMs(): number | undefined {
+    return this.#uploads.deadlineMs;
+  }
+
+  applyOptions(): void {
+    this.#uploads.setOptions(this.#context.options);
+  }
+
+  /** Somebody wants to download here. */
+  requested(id: LinkId, transfer: Transfer | undefined, peer: PeerId, nowMs: number): void {
+    assert(!this.#seats.has(id), 'a link is requested once');
+    if (this.#context.draining) return this.#refuse(id, 'draining', 0);
+    if (transfer === undefined) return this.#refuse(id, 'unknown-blob', 0);
+    const before = transfer.inboundFrom(peer);
+    // The peer dialled anew: the old stream is dead, even if nobody noticed yet.
+    if (before !== undefined) this.close(before.id, 'exchanged');
+    if (!this.#makeRoom(transfer, nowMs)) return this.#refuse(id, 'busy', this.#retryAfterMs());
+    const link = new InboundLink(id, peer, nowMs);
+    this.#seats.set(id, { link, transfer });
+    transfer.inbound.push(link);
+    this.#uploads.add(link, transfer.digest, transfer.metainfo.pieceCount, (piece) => transfer.sizeOf(piece));
+    this.#context.emit({ type: 'accept', link: id, digest: transfer.digest, have: transfer.have });
+  }
+
+  piecesRequested(id: LinkId, pieces: readonly number[], nowMs: number): void {
+    const seat = this.#seats.get(id);
+    if (seat === undefined) return;
+    const { link, transfer } = seat;
+    for (const piece of pieces) {
+      const reason = this.#take(link, transfer, piece, nowMs);
+      if (reason !== undefined) this.#context.emit({ type: 'refuse-piece', link: id, piece, reason });
+    }
+    this.serve(nowMs);
+  }
+
+  piecesCancelled(id: LinkId, pieces: readonly number[]): void {
+    const seat = this.#seats.get(id);
+    if (seat === undefined) return;
+    const queuedCount = seat.link.queuedCount;
+    for (const piece of pieces) seat.link.cancel(piece);
+    this.#uploads.changed(seat.transfer.digest, seat.link.queuedCount - queuedCount);
+  }
+
+  /** A piece left, or (with `sizeBytes` undefined) could not be read. */
+  finished(id: LinkId, piece: number, sizeBytes: number | undefined, nowMs: number): void {
+    const seat = this.#seats.get(id);
+    if (seat?.link.finish(piece, nowMs) !== true) return;
+    this.#uploads.finished();
+    if (sizeBytes === undefined) {
+      this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'not-have' });
+    } else {
+      seat.link.servedBytes += sizeBytes;
+      seat.transfer.servedBytes += sizeBytes;
+    }
+    if (seat.link.state === 'draining' && seat.link.inServiceCount === 0) this.close(id, 'draining');
+    this.serve(nowMs);
+  }
+
+  /** Starts as many services as slots and the egress rate allow. */
+  serve(nowMs: number): void {
+    for (let next = this.#uploads.next(nowMs); next !== undefined; next = this.#uploads.next(nowMs)) {
+      this.#context.emit({ type: 'serve-piece', link: next.link.id, digest: next.digest, piece: next.piece });
+    }
+  }
+
+  /** Forgets a link that ended from outside; false when it is not one of these. */
+  linkClosed(id: LinkId, nowMs: number): boolean {
+    const known = this.#remove(id);
+    if (known) this.serve(nowMs);
+    return known;
+  }
+
+  close(id: LinkId, reason: CloseReason): void {
+    if (this.#remove(id)) this.#context.emit({ type: 'close', link: id, reason });
+  }
+
+  /** Nothing more is taken on; a piece that is being sent goes out before its link closes. */
+  drain(): void {
+    for (const [id, { link, transfer }] of Array.from(this.#seats)) {
+      const refused = link.drain();
+      this.#uploads.changed(transfer.digest, -refused.length);
+      for (const piece of refused) this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'draining' });
+      if (link.inServiceCount === 0) this.close(id, 'draining');
+    }
+  }
+
+  snapshots(nowMs: number): LinkSnapshot[] {
+    return Array.from(this.#seats.values(), ({ link, transfer }) => ({
+      link: link.id,
+      digest: transfer.digest,
+      peer: link.peer,
+      direction: 'inbound' as const,
+      state: 'open' as const,
+      inFlightCount: link.queuedCount + link.inServiceCount,
+      rateBytesPerSec: Math.round((link.servedBytes * 1000) / Math.max(1, nowMs - link.openedMs)),
+      openedMs: link.openedMs,
+    }));
+  }
+
+  #take(link: InboundLink, transfer: Transfer, piece: number, nowMs: number): RefusalReason | undefined {
+    if (link.state !== 'open') return 'draining';
+    if (!transfer.have.has(piece)) return 'not-have';
+    const outcome = link.enqueue(piece, this.#context.options.requestQueuePerLink, nowMs);
+    if (outcome === 'queued') this.#uploads.changed(transfer.digest, 1);
+    return outcome === 'full' ? 'busy' : undefined;
+  }
+
+  /** A slot for the blob and one of the process, if need be that of a link which has asked for nothing for a while. */
+  #makeRoom(transfer: Transfer, nowMs: number): boolean {
+    const { inboundLinksPerBlob, inboundLinks } = this.#context.options;
+    if (transfer.inbound.length >= inboundLinksPerBlob && !this.#evictIdle(transfer.digest, nowMs)) return false;
+    return this.#seats.size < inboundLinks || this.#evictIdle(undefined, nowMs);
+  }
+
+  #evictIdle(digest: Digest | undefined, nowMs: number): boolean {
+    let idlest: InboundLink | undefined;
+    for (const { link, transfer } of this.#seats.values()) {
+      if (digest !== undefined && transfer.digest !== digest) continue;
+      if (!link.isIdle(nowMs, this.#context.options.inboundIdleMs)) continue;
+      if (idlest === undefined || link.activeMs < idlest.activeMs) idlest = link;
+    }
+    if (idlest === undefined) return false;
+    this.close(idlest.id, 'idle');
+    return true;
+  }
+
+  /** Spread, so that those refused together do not return together. */
+  #retryAfterMs(): number {
+    const { busyRetryMs } = this.#context.options;
+    return Math.ceil(busyRetryMs / 2) + this.#context.rng.below(busyRetryMs);
+  }
+
+  #refuse(id: LinkId, reason: RefusalReason, retryAfterMs: number): void {
+    this.#context.emit({ type: 'refuse', link: id, reason, retryAfterMs });
+  }
+
+  #remove(id: LinkId): boolean {
+    const seat = this.#seats.get(id);
+    if (seat === undefined) return false;
+    const { link, transfer } = seat;
+    this.#seats.delete(id);
+    transfer.inbound.splice(transfer.inbound.indexOf(link), 1);
+    const queuedCount = link.queuedCount;
+    this.#uploads.remove(link, transfer.digest, queuedCount, link.close());
+    return true;
+  }
+}

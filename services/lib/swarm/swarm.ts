@@ -1,0 +1,297 @@
+/**
+ * The engine: one instance a process, for all of its blobs. It takes one event at a time and answers with effects; it has no
+ * socket, file, timer, clock or randomness of its own. The host's side of the contract stands in types.ts.
+ */
+import { assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
+import type { SwarmContext } from './context.ts';
+import type { Download } from './download.ts';
+import { Intake } from './intake.ts';
+import type { SwarmOptions } from './options.ts';
+import type { OutboundLink } from './outbound-link.ts';
+import { PenaltyBook } from './penalty.ts';
+import { Seeding } from './seeding.ts';
+import { Transfer } from './transfer.ts';
+import type { Effect, LinkId, LinkSnapshot, PenaltySnapshot, SwarmEvent, TransferSnapshot } from './types.ts';
+import { upkeep } from './upkeep.ts';
+
+/** What the engine is given. */
+export interface SwarmDeps {
+  readonly self: PeerId;
+  readonly rng: Rng;
+}
+
+export class Swarm {
+  readonly #context: SwarmContext;
+  readonly #seeding: Seeding;
+  readonly #transfers = new Map<Digest, Transfer>();
+  readonly #wanted = new Set<Transfer>();
+  /** The download of each outbound link. */
+  readonly #outbound = new Map<LinkId, Digest>();
+  readonly #effects: Effect[] = [];
+  readonly #asked: OutboundLink[] = [];
+  #lastLink = 0;
+  #nowMs = 0;
+
+  constructor(options: SwarmOptions, deps: SwarmDeps) {
+    this.#context = {
+      options,
+      draining: false,
+      self: deps.self,
+      rng: deps.rng,
+      penalties: new PenaltyBook(),
+      intake: new Intake(options),
+      emit: (effect) => this.#effects.push(effect),
+      newLink: (digest) => {
+        const link = this.newLink();
+        this.#outbound.set(link, digest);
+        return link;
+      },
+      forgetLink: (link) => this.#outbound.delete(link),
+      markAsked: (link) => {
+        if (!this.#asked.includes(link)) this.#asked.push(link);
+      },
+    };
+    this.#seeding = new Seeding(this.#context);
+  }
+
+  /** A fresh id for a link that a peer opens; the engine takes its own ids from the same row. */
+  newLink(): LinkId {
+    this.#lastLink += 1;
+    return this.#lastLink;
+  }
+
+  /** Applies one event. The returned array is valid until the next call. `nowMs` never goes back. */
+  apply(event: SwarmEvent, nowMs: number): readonly Effect[] {
+    this.#effects.length = 0;
+    this.#nowMs = nowMs;
+    this.#dispatch(event, nowMs);
+    this.#context.intake.serve(nowMs);
+    this.#flushRequests();
+    return this.#effects;
+  }
+
+  /** When `tick` is due; undefined while nothing waits for time, as with idle seeds. It may lie in the past. */
+  nextDeadlineMs(): number | undefined {
+    let deadlineMs = this.#context.intake.deadlineMs ?? Number.POSITIVE_INFINITY;
+    deadlineMs = Math.min(deadlineMs, this.#seeding.deadlineMs ?? Number.POSITIVE_INFINITY);
+    if (!this.#context.draining)
+      for (const transfer of this.#wanted) deadlineMs = Math.min(deadlineMs, transfer.download?.checkMs ?? deadlineMs);
+    return Number.isFinite(deadlineMs) ? deadlineMs : undefined;
+  }
+
+  /** Replaces the limits while transfers run. Links beyond a lowered limit end on their own. */
+  setOptions(options: SwarmOptions): void {
+    this.#context.options = options;
+    this.#context.intake.setOptions(options);
+    this.#seeding.applyOptions();
+  }
+
+  /** True after `drain` once no link is left: the process may end without cutting a piece short. */
+  get isDrained(): boolean {
+    return this.#context.draining && this.#outbound.size === 0 && this.#seeding.linkCount === 0;
+  }
+
+  /** Every blob this process wants or seeds. */
+  transfers(): TransferSnapshot[] {
+    return Array.from(this.#transfers.values(), (transfer) => transfer.snapshot());
+  }
+
+  /** Every link, as of the last event. */
+  links(): LinkSnapshot[] {
+    const snapshots: LinkSnapshot[] = [];
+    for (const transfer of this.#wanted) {
+      for (const link of transfer.download?.links ?? []) {
+        snapshots.push({
+          link: link.id,
+          digest: transfer.digest,
+          peer: link.peer,
+          direction: 'outbound',
+          state: link.state === 'dialing' ? 'dialing' : 'open',
+          inFlightCount: transfer.download?.ledger.of(link.id).length ?? 0,
+          rateBytesPerSec: Math.round(link.pace.rateBytesPerSec),
+          openedMs: link.state === 'dialing' ? link.dialledMs : link.openedMs,
+        });
+      }
+    }
+    return snapshots.concat(this.#seeding.snapshots(this.#nowMs));
+  }
+
+  /** Peers left alone, as of the last event. */
+  penalties(): PenaltySnapshot[] {
+    return this.#context.penalties.snapshot(this.#nowMs);
+  }
+
+  #dispatch(event: SwarmEvent, nowMs: number): void {
+    switch (event.type) {
+      case 'blob-wanted':
+        return this.#want(event.metainfo, event.have.clone(), nowMs);
+      case 'blob-seeded':
+        return this.#seed(event.metainfo, nowMs);
+      case 'blob-forgotten':
+        return this.#forget(event.digest, nowMs);
+      case 'link-requested':
+        return this.#seeding.requested(event.link, this.#transfers.get(event.digest), event.peer, nowMs);
+      case 'pieces-requested':
+        return this.#seeding.piecesRequested(event.link, event.pieces, nowMs);
+      case 'pieces-cancelled':
+        return this.#seeding.piecesCancelled(event.link, event.pieces);
+      case 'piece-sent':
+        return this.#seeding.finished(event.link, event.piece, event.sizeBytes, nowMs);
+      case 'piece-unreadable':
+        return this.#seeding.finished(event.link, event.piece, undefined, nowMs);
+      case 'link-accepted':
+      case 'link-refused':
+      case 'peer-has':
+      case 'piece-received':
+      case 'piece-refused':
+      case 'link-closed':
+        return this.#onLink(event, nowMs);
+      case 'peers-offered':
+      case 'reader-moved':
+      case 'reader-closed':
+      case 'piece-verified':
+      case 'piece-corrupt':
+      case 'piece-unwritable':
+        return this.#onDownload(event, nowMs);
+      case 'drain':
+        return this.#drain(nowMs);
+      case 'tick':
+        return this.#tick(nowMs);
+      default:
+        return assertNever(event);
+    }
+  }
+
+  #onLink(event: Extract<SwarmEvent, { type: OutboundEventType }>, nowMs: number): void {
+    const download = this.#downloadOf(this.#outbound.get(event.link));
+    const link = download?.link(event.link);
+    if (download === undefined || link === undefined) {
+      if (event.type === 'link-closed') this.#seeding.linkClosed(event.link, nowMs);
+      return;
+    }
+    switch (event.type) {
+      case 'link-accepted':
+        return download.accepted(link, event.have, nowMs);
+      case 'link-refused':
+        return download.refused(link, event.reason, event.retryAfterMs, nowMs);
+      case 'peer-has':
+        return download.peerHas(link, event.pieces, nowMs);
+      case 'piece-received':
+        download.received(link, event.piece, event.sizeBytes, nowMs);
+        return this.#closeDrained(download, nowMs);
+      case 'piece-refused':
+        download.pieceRefused(link, event.piece, event.reason, nowMs);
+        return this.#closeDrained(download, nowMs);
+      case 'link-closed':
+        return download.linkClosed(link, event.failed, nowMs);
+      default:
+        return assertNever(event);
+    }
+  }
+
+  #onDownload(event: Extract<SwarmEvent, { type: DownloadEventType }>, nowMs: number): void {
+    const transfer = this.#transfers.get(event.digest);
+    const download = transfer?.download;
+    if (transfer === undefined || download === undefined) return;
+    switch (event.type) {
+      case 'peers-offered':
+        return download.offer(event.peers, nowMs);
+      case 'reader-moved':
+        download.readers.set(event.reader, {
+          firstPiece: Math.max(0, event.firstPiece),
+          endPiece: Math.min(event.endPiece, transfer.metainfo.pieceCount),
+        });
+        return download.fillAll(nowMs);
+      case 'reader-closed':
+        download.readers.delete(event.reader);
+        return;
+      case 'piece-verified':
+        transfer.verified(event.piece, nowMs);
+        if (transfer.download === undefined) this.#wanted.delete(transfer);
+        return;
+      case 'piece-corrupt':
+        if (download.isWriting(event.piece)) download.corrupt(event.piece, event.peer, nowMs);
+        return;
+      case 'piece-unwritable':
+        if (download.isWriting(event.piece)) download.unwritable(event.piece, nowMs);
+        return;
+      default:
+        return assertNever(event);
+    }
+  }
+
+  /** Wanting what is wanted already changes nothing; what is complete is reported complete again. */
+  #want(metainfo: Metainfo, have: Bitfield, nowMs: number): void {
+    const known = this.#transfers.get(metainfo.digest);
+    if (known !== undefined) {
+      if (known.download === undefined) this.#context.emit({ type: 'complete', digest: metainfo.digest });
+      return;
+    }
+    const transfer = new Transfer(metainfo, have, this.#context, nowMs);
+    this.#transfers.set(metainfo.digest, transfer);
+    if (transfer.download !== undefined) {
+      this.#wanted.add(transfer);
+      return;
+    }
+    this.#context.emit({ type: 'announce', digest: metainfo.digest, complete: true, peersWanted: 0 });
+    this.#context.emit({ type: 'complete', digest: metainfo.digest });
+  }
+
+  #seed(metainfo: Metainfo, nowMs: number): void {
+    const known = this.#transfers.get(metainfo.digest);
+    if (known !== undefined) {
+      known.seeded(nowMs);
+      this.#wanted.delete(known);
+      return;
+    }
+    this.#transfers.set(metainfo.digest, new Transfer(metainfo, Bitfield.full(metainfo.pieceCount), this.#context, nowMs));
+    this.#context.emit({ type: 'announce', digest: metainfo.digest, complete: true, peersWanted: 0 });
+  }
+
+  #forget(digest: Digest, nowMs: number): void {
+    const transfer = this.#transfers.get(digest);
+    if (transfer === undefined) return;
+    for (const link of transfer.inbound.slice()) this.#seeding.close(link.id, 'forgotten');
+    transfer.end('forgotten', nowMs);
+    this.#wanted.delete(transfer);
+    this.#transfers.delete(digest);
+    this.#seeding.serve(nowMs);
+  }
+
+  #drain(nowMs: number): void {
+    this.#context.draining = true;
+    this.#seeding.drain();
+    for (const transfer of this.#wanted) if (transfer.download !== undefined) this.#closeDrained(transfer.download, nowMs);
+  }
+
+  /** While draining, a link that owes nothing closes. */
+  #closeDrained(download: Download, nowMs: number): void {
+    if (!this.#context.draining) return;
+    for (const link of download.links.slice()) {
+      if (download.ledger.of(link.id).length === 0) download.close(link, 'draining', nowMs);
+    }
+  }
+
+  #tick(nowMs: number): void {
+    if (!this.#context.draining) {
+      for (const { download } of this.#wanted)
+        if (download !== undefined && download.checkMs <= nowMs) upkeep(download, this.#context, nowMs);
+    }
+    this.#seeding.serve(nowMs);
+  }
+
+  #downloadOf(digest: Digest | undefined): Download | undefined {
+    return digest === undefined ? undefined : this.#transfers.get(digest)?.download;
+  }
+
+  #flushRequests(): void {
+    if (this.#asked.length === 0) return;
+    for (const link of this.#asked) {
+      if (link.unsent.length > 0) this.#effects.push({ type: 'request', link: link.id, pieces: link.unsent.splice(0) });
+    }
+    this.#asked.length = 0;
+  }
+}
+
+type OutboundEventType = 'link-accepted' | 'link-refused' | 'peer-has' | 'piece-received' | 'piece-refused' | 'link-closed';
+type DownloadEventType = 'peers-offered' | 'reader-moved' | 'reader-closed' | 'piece-verified' | 'piece-corrupt' | 'piece-unwritable';

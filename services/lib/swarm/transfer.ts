@@ -1,0 +1,101 @@
+/** One blob of this process: wanted -> complete, with the links that are served from it. */
+import { assert, type Bitfield, type Digest, type Metainfo, type PeerId, pieceSize } from '#core';
+import type { SwarmContext } from './context.ts';
+import { Download } from './download.ts';
+import type { InboundLink } from './inbound-link.ts';
+import type { CloseReason, SourceCount, TransferSnapshot } from './types.ts';
+
+export class Transfer {
+  readonly metainfo: Metainfo;
+  readonly have: Bitfield;
+  readonly inbound: InboundLink[] = [];
+  readonly startedMs: number;
+  completedMs: number | undefined;
+  servedBytes = 0;
+  #download: Download | undefined;
+  #sources: readonly SourceCount[] = [];
+  readonly #context: SwarmContext;
+
+  /** `have` is taken over; a full set makes a seed. */
+  constructor(metainfo: Metainfo, have: Bitfield, context: SwarmContext, nowMs: number) {
+    assert(have.length === metainfo.pieceCount, 'what is there fits the metainfo');
+    this.metainfo = metainfo;
+    this.have = have;
+    this.startedMs = nowMs;
+    this.#context = context;
+    if (have.isFull) this.completedMs = nowMs;
+    else this.#download = new Download(metainfo, have, context, nowMs);
+  }
+
+  get digest(): Digest {
+    return this.metainfo.digest;
+  }
+
+  /** The wanted part; undefined once complete. */
+  get download(): Download | undefined {
+    return this.#download;
+  }
+
+  sizeOf(piece: number): number {
+    return pieceSize(this.metainfo, piece);
+  }
+
+  inboundFrom(peer: PeerId): InboundLink | undefined {
+    return this.inbound.find((link) => link.peer === peer);
+  }
+
+  /** A piece is on disk: those who download from here hear of it, unless they are known to have it. */
+  verified(piece: number, nowMs: number): void {
+    const download = this.#download;
+    if (download?.isWriting(piece) !== true) return;
+    download.verified(piece);
+    this.have.add(piece);
+    for (const link of this.inbound) {
+      const known = download.linkTo(link.peer)?.source.have.has(piece) === true;
+      if (!known && link.state === 'open') this.#context.emit({ type: 'tell-have', link: link.id, pieces: [piece] });
+    }
+    if (this.have.isFull) this.#complete(nowMs);
+  }
+
+  /** wanted -> complete, because the whole blob turned up on disk. */
+  seeded(nowMs: number): void {
+    if (this.#download === undefined) return;
+    const missing: number[] = [];
+    for (let piece = this.have.nextMissing(); piece < this.have.length; piece = this.have.nextMissing(piece + 1)) missing.push(piece);
+    for (const piece of missing) this.have.add(piece);
+    for (const link of this.inbound) {
+      if (link.state === 'open') this.#context.emit({ type: 'tell-have', link: link.id, pieces: missing.slice() });
+    }
+    this.#complete(nowMs);
+  }
+
+  /** Ends the wanted part and its links. */
+  end(reason: CloseReason, nowMs: number): void {
+    this.#sources = this.#download?.sources.snapshot() ?? this.#sources;
+    this.#download?.end(reason, nowMs);
+    this.#download = undefined;
+  }
+
+  snapshot(): TransferSnapshot {
+    return {
+      digest: this.digest,
+      sizeBytes: this.metainfo.sizeBytes,
+      pieceCount: this.metainfo.pieceCount,
+      verifiedCount: this.have.count,
+      complete: this.have.isFull,
+      startedMs: this.startedMs,
+      completedMs: this.completedMs,
+      sources: this.#download?.sources.snapshot() ?? this.#sources,
+      outboundLinkCount: this.#download?.links.length ?? 0,
+      inboundLinkCount: this.inbound.length,
+      servedBytes: this.servedBytes,
+    };
+  }
+
+  #complete(nowMs: number): void {
+    this.completedMs = nowMs;
+    this.end('complete', nowMs);
+    this.#context.emit({ type: 'announce', digest: this.digest, complete: true, peersWanted: 0 });
+    this.#context.emit({ type: 'complete', digest: this.digest });
+  }
+}

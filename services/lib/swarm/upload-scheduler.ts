@@ -1,0 +1,158 @@
+/**
+ * Which queued request is served next. Blobs take turns; within a blob the links take turns, except that a piece this process
+ * has sent less often goes first, so that a seeder gives each newcomer something different. Few pieces are in service at
+ * once: a piece that is finished early can be passed on early.
+ */
+import { assert, type Digest } from '#core';
+import type { InboundLink } from './inbound-link.ts';
+import type { SwarmOptions } from './options.ts';
+import { TokenBucket } from './token-bucket.ts';
+
+/** The inbound links of one blob and how often each of its pieces was sent (saturating at 255). */
+interface Queue {
+  readonly digest: Digest;
+  readonly links: InboundLink[];
+  readonly sentCounts: Uint8Array;
+  readonly sizeOf: (piece: number) => number;
+  queuedCount: number;
+}
+
+/** A piece to be served now. */
+export interface Service {
+  readonly link: InboundLink;
+  readonly digest: Digest;
+  readonly piece: number;
+}
+
+export class UploadScheduler {
+  readonly #egress: TokenBucket;
+  readonly #queues: Queue[] = [];
+  readonly #byDigest = new Map<Digest, Queue>();
+  #options: SwarmOptions;
+  #inServiceCount = 0;
+  #queuedCount = 0;
+  #deadlineMs: number | undefined;
+
+  constructor(options: SwarmOptions) {
+    this.#options = options;
+    this.#egress = new TokenBucket(options.egressBytesPerSec);
+  }
+
+  setOptions(options: SwarmOptions): void {
+    this.#options = options;
+    this.#egress.setRate(options.egressBytesPerSec);
+    if (this.#queuedCount > 0) this.#deadlineMs = 0;
+  }
+
+  /** When {@link next} may succeed without another event; undefined when nothing waits for time. */
+  get deadlineMs(): number | undefined {
+    return this.#queuedCount > 0 ? this.#deadlineMs : undefined;
+  }
+
+  /** A link of the blob opened. */
+  add(link: InboundLink, digest: Digest, pieceCount: number, sizeOf: (piece: number) => number): void {
+    let queue = this.#byDigest.get(digest);
+    if (queue === undefined) {
+      queue = { digest, links: [], sentCounts: new Uint8Array(pieceCount), sizeOf, queuedCount: 0 };
+      this.#byDigest.set(digest, queue);
+      this.#queues.push(queue);
+    }
+    queue.links.push(link);
+  }
+
+  /** A link closed; call it after `link.close()`, with what it still had queued and in service before. */
+  remove(link: InboundLink, digest: Digest, queuedCount: number, inServiceCount: number): void {
+    const queue = this.#queueOf(digest);
+    queue.links.splice(queue.links.indexOf(link), 1);
+    this.changed(digest, -queuedCount);
+    this.#inServiceCount -= inServiceCount;
+    assert(this.#inServiceCount >= 0, 'services are counted');
+    if (queue.links.length > 0) return;
+    this.#byDigest.delete(digest);
+    this.#queues.splice(this.#queues.indexOf(queue), 1);
+  }
+
+  /** The number of queued requests of the blob changed. */
+  changed(digest: Digest, by: number): void {
+    this.#queueOf(digest).queuedCount += by;
+    this.#queuedCount += by;
+  }
+
+  /** A service ended. */
+  finished(): void {
+    assert(this.#inServiceCount > 0, 'only a running service ends');
+    this.#inServiceCount -= 1;
+  }
+
+  /** The next piece to serve, now in service; undefined when nothing may be served at this moment. */
+  next(nowMs: number): Service | undefined {
+    this.#deadlineMs = undefined;
+    if (this.#queuedCount === 0 || !this.#hasSlot(nowMs)) return undefined;
+    for (let turn = 0; turn < this.#queues.length; turn += 1) {
+      const queue = this.#queues[turn];
+      const link = queue === undefined || queue.queuedCount === 0 ? undefined : this.#choose(queue);
+      if (queue === undefined || link === undefined) continue;
+      const sizeBytes = queue.sizeOf(link.head);
+      if (!this.#egress.tryTake(sizeBytes, nowMs)) {
+        this.#deadlineMs = this.#egress.readyAtMs(sizeBytes, nowMs);
+        return undefined;
+      }
+      this.#queues.splice(turn, 1);
+      this.#queues.push(queue);
+      return this.#start(queue, link, nowMs);
+    }
+    return undefined;
+  }
+
+  #start(queue: Queue, link: InboundLink, nowMs: number): Service {
+    for (const other of queue.links) if (other !== link && other.head >= 0) other.passedOverCount += 1;
+    queue.links.splice(queue.links.indexOf(link), 1);
+    queue.links.push(link);
+    const piece = link.start(nowMs);
+    queue.sentCounts[piece] = Math.min(255, (queue.sentCounts[piece] ?? 0) + 1);
+    this.changed(queue.digest, -1);
+    this.#inServiceCount += 1;
+    return { link, digest: queue.digest, piece };
+  }
+
+  /** The link in turn whose head was sent least; one that was passed over for two full rounds goes first. */
+  #choose(queue: Queue): InboundLink | undefined {
+    let best: InboundLink | undefined;
+    let bestCount = Number.POSITIVE_INFINITY;
+    for (const link of queue.links) {
+      const head = link.head;
+      if (head < 0 || link.inServiceCount >= this.#options.serveConcurrencyPerLink) continue;
+      if (link.passedOverCount >= 2 * queue.links.length) return link;
+      const count = queue.sentCounts[head] ?? 0;
+      if (count < bestCount) {
+        best = link;
+        bestCount = count;
+      }
+    }
+    return best;
+  }
+
+  /** Slots count services that are not stuck; stuck ones are bounded at four times the slots. */
+  #hasSlot(nowMs: number): boolean {
+    const { serveConcurrency, serveStuckMs } = this.#options;
+    if (this.#inServiceCount < serveConcurrency) return true;
+    if (this.#inServiceCount >= serveConcurrency * 4) return false;
+    let stuckCount = 0;
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const queue of this.#queues) {
+      for (const link of queue.links) {
+        stuckCount += link.stuckCount(nowMs - serveStuckMs);
+        nextMs = Math.min(nextMs, link.earliestAfter(nowMs - serveStuckMs) ?? nextMs);
+      }
+    }
+    if (this.#inServiceCount - stuckCount < serveConcurrency) return true;
+    if (Number.isFinite(nextMs)) this.#deadlineMs = nextMs + serveStuckMs;
+    return false;
+  }
+
+  #queueOf(digest: Digest): Queue {
+    const queue = this.#byDigest.get(digest);
+    assert(queue !== undefined, 'a blob that serves has a queue');
+    return queue;
+  }
+}
