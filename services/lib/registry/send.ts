@@ -1,0 +1,117 @@
+/**
+ * Sends answers. Small ones go through Fastify; streams and answers that overtake the request's body are written to the socket here,
+ * under backpressure. A stream that fails cuts the connection: the length has been promised, and a short 200 would look complete.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FastifyReply } from 'fastify';
+import { AppError, type Clock } from '#core';
+import { type Answer, isStream, type StreamBody } from './answer.ts';
+import { hasBody } from './body.ts';
+import type { RegistryLimits } from './options.ts';
+
+export interface SendDeps {
+  readonly limits: RegistryLimits;
+  readonly clock: Clock;
+  readonly onBytes: (count: number) => void;
+}
+
+/** Sends the answer to `reply`. Throws what the source of a streamed body throws, after the connection has been cut. */
+export async function send(reply: FastifyReply, answer: Answer, deps: SendDeps): Promise<void> {
+  const { body } = answer;
+  const isHead = reply.request.raw.method === 'HEAD';
+  if (isStream(body)) {
+    reply.hijack();
+    await sendStream(reply.raw, answer, body, deps);
+    return;
+  }
+  const bytes = isHead ? undefined : body;
+  deps.onBytes(bytes?.byteLength ?? 0);
+  if (hasBody(reply.request.raw) && !reply.request.raw.complete) {
+    reply.hijack();
+    await sendEarly(reply.request.raw, reply.raw, { ...answer, body: bytes }, deps);
+    return;
+  }
+  reply.code(answer.status).headers(answer.headers).send(bytes);
+}
+
+async function sendStream(response: ServerResponse, answer: Answer, body: StreamBody, deps: SendDeps): Promise<void> {
+  try {
+    response.writeHead(answer.status, answer.headers);
+    response.flushHeaders();
+    await pump(response, body, deps);
+  } catch (error) {
+    response.destroy();
+    throw error;
+  } finally {
+    await body.release();
+  }
+}
+
+async function pump(response: ServerResponse, body: StreamBody, deps: SendDeps): Promise<void> {
+  let sentBytes = 0;
+  for await (const chunk of body.chunks) {
+    if (response.destroyed) return;
+    sentBytes += chunk.byteLength;
+    if (sentBytes > body.sizeBytes) break;
+    deps.onBytes(chunk.byteLength);
+    if (!response.write(chunk) && !(await drained(response, deps))) return;
+  }
+  if (response.destroyed) return;
+  if (sentBytes !== body.sizeBytes) throw new AppError('data-loss', 'the blob does not have its size', { data: { sentBytes } });
+  response.end();
+}
+
+/** True once the client has taken the bytes; false when it has gone or stood still for too long. */
+function drained(response: ServerResponse, { clock, limits }: SendDeps): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (response.destroyed) {
+      resolve(false);
+      return;
+    }
+    const settle = (isOpen: boolean): void => {
+      disarm();
+      response.off('drain', onDrain);
+      response.off('close', onClose);
+      resolve(isOpen);
+    };
+    const onDrain = (): void => settle(true);
+    const onClose = (): void => settle(false);
+    const disarm = clock.after(limits.bodyIdleMs, () => response.destroy());
+    response.once('drain', onDrain);
+    response.once('close', onClose);
+  });
+}
+
+/**
+ * Answers while the client still sends: the answer goes out first, then some of the body is read and dropped. Closing at once would
+ * reset the connection, and the client would see that and not the answer.
+ */
+async function sendEarly(request: IncomingMessage, response: ServerResponse, answer: Answer, deps: SendDeps): Promise<void> {
+  response.writeHead(answer.status, { ...answer.headers, connection: 'close' });
+  if (Buffer.isBuffer(answer.body)) response.write(answer.body);
+  else response.flushHeaders();
+  await linger(request, deps);
+  response.end();
+}
+
+function linger(request: IncomingMessage, { clock, limits }: SendDeps): Promise<void> {
+  return new Promise((resolve) => {
+    if (request.complete || request.destroyed) {
+      resolve();
+      return;
+    }
+    let droppedBytes = 0;
+    const onData = (chunk: Uint8Array): void => {
+      droppedBytes += chunk.byteLength;
+      if (droppedBytes > limits.lingerBytes) settle();
+    };
+    const settle = (): void => {
+      disarm();
+      request.pause();
+      request.off('data', onData).off('end', settle).off('error', settle).off('close', settle);
+      resolve();
+    };
+    const disarm = clock.after(limits.lingerMs, settle);
+    request.on('end', settle).on('error', settle).on('close', settle).on('data', onData).resume();
+  });
+}

@@ -1,0 +1,278 @@
+/** The HTTP server of the surface: Fastify, its limits, admission, and a shutdown that lets running replies finish. */
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import https from 'node:https';
+import type { Duplex } from 'node:stream';
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
+import { AppError, type Clock, type ImageStore, type Logger, type Meter, nullTracer, type Tracer } from '#core';
+import { type Answer, refusal } from './answer.ts';
+import { contentLengthOf, hasBody, readBody } from './body.ts';
+import { type Call, headerOf, type Surface } from './call.ts';
+import { dispatch } from './dispatch.ts';
+import { RegistryError, toRegistryError } from './errors.ts';
+import { type RegistryEvents, type RequestEvents, registryEvents } from './events.ts';
+import { type RegistryOptions, type RegistrySettings, settingsOf } from './options.ts';
+import { parseTarget, type Target } from './router.ts';
+import { type SendDeps, send } from './send.ts';
+
+export interface RegistryDeps {
+  readonly store: ImageStore;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  readonly clock: Clock;
+  /** Traces nothing when absent. */
+  readonly tracer?: Tracer;
+}
+
+export interface RegistryAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The Docker Registry v2 surface over an {@link ImageStore}. Without a writer it refuses every push. */
+export interface RegistryServer {
+  /** Starts to serve; port 0 picks a free one. Throws `unavailable` when the address cannot be had. */
+  listen(address: RegistryAddress): Promise<RegistryAddress>;
+  /**
+   * Stops. New requests get 503 while replies that have begun run on, for at most `drainMs`; then every connection is cut.
+   * May be called more than once.
+   */
+  close(options: { readonly drainMs: number }): Promise<void>;
+}
+
+/** Makes a server that does not listen yet. Throws `invalid-argument` for options that make no sense. */
+export async function createRegistry(options: RegistryOptions, deps: RegistryDeps): Promise<RegistryServer> {
+  const server = new Server(settingsOf(options), deps);
+  await server.ready();
+  return server;
+}
+
+class Server implements RegistryServer {
+  readonly #app: FastifyInstance;
+  readonly #settings: RegistrySettings;
+  readonly #deps: RegistryDeps;
+  readonly #surface: Surface;
+  readonly #events: RegistryEvents;
+  readonly #tracer: Tracer;
+  /** Fastify refuses a Content-Type it cannot parse, so it gets another and the handlers read this. */
+  readonly #contentTypes = new WeakMap<IncomingMessage, string>();
+  #isDraining = false;
+  #onIdle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(settings: RegistrySettings, deps: RegistryDeps) {
+    this.#settings = settings;
+    this.#deps = deps;
+    this.#surface = { store: deps.store, settings, logger: deps.logger };
+    this.#events = registryEvents(deps);
+    this.#tracer = deps.tracer ?? nullTracer;
+    this.#app = fastify({
+      logger: false,
+      serverFactory: serverFactory(settings),
+      // Uploads may take hours; what is limited is how long a body stands still.
+      requestTimeout: 0,
+      keepAliveTimeout: settings.limits.keepAliveMs,
+      return503OnClosing: false,
+      forceCloseConnections: true,
+      exposeHeadRoutes: false,
+      clientErrorHandler: answerClientError,
+      frameworkErrors: (_error, request, reply) => this.#serve(request.raw, reply),
+    });
+    this.#route();
+  }
+
+  async ready(): Promise<void> {
+    await this.#app.ready();
+  }
+
+  async listen(address: RegistryAddress): Promise<RegistryAddress> {
+    try {
+      await this.#app.listen(address);
+    } catch (error) {
+      throw new AppError('unavailable', 'the registry cannot listen there; free the address or choose another', {
+        data: { host: address.host, port: address.port },
+        cause: error,
+      });
+    }
+    const bound = this.#app.server.address();
+    return bound === null || typeof bound === 'string' ? address : { host: bound.address, port: bound.port };
+  }
+
+  close(options: { readonly drainMs: number }): Promise<void> {
+    this.#closing ??= this.#close(options.drainMs);
+    return this.#closing;
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    this.#isDraining = true;
+    if (this.#events.inflight > 0 && drainMs > 0) {
+      await new Promise<void>((resolve) => {
+        const disarm = this.#deps.clock.after(drainMs, resolve);
+        this.#onIdle = () => {
+          disarm();
+          resolve();
+        };
+      });
+    }
+    this.#app.server.closeAllConnections();
+    await this.#app.close();
+  }
+
+  /** Fastify's own router decodes paths, so it gets one route and router.ts does the work. */
+  #route(): void {
+    const app = this.#app;
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+    app.addHook('onRequest', async (request) => {
+      const { headers } = request.raw;
+      const contentType = headers['content-type'];
+      if (contentType === undefined) return;
+      this.#contentTypes.set(request.raw, contentType);
+      headers['content-type'] = 'application/octet-stream';
+    });
+    app.all('/*', (request, reply) => this.#serve(request.raw, reply));
+    app.setNotFoundHandler((request, reply) => this.#serve(request.raw, reply));
+    app.setErrorHandler((error, _request, reply) => this.#fail(error, reply));
+  }
+
+  async #serve(raw: IncomingMessage, reply: FastifyReply): Promise<FastifyReply> {
+    const { target, query } = parseTarget(raw.url ?? '');
+    const method = raw.method ?? 'GET';
+    const repository = 'name' in target ? target.name.slice(0, 255) : undefined;
+    const events = this.#events.started({ route: target.kind, method, repository });
+    const signal = this.#follow(reply.raw, events);
+    const sending = { limits: this.#settings.limits, clock: this.#deps.clock, onBytes: events.sent };
+    const call: Call = {
+      method,
+      query,
+      headers: raw.headers,
+      contentType: this.#contentTypes.get(raw),
+      signal,
+      hasBody: hasBody(raw),
+      contentLength: contentLengthOf(raw),
+      body: (bodyOptions = {}) =>
+        readBody(raw, { idleMs: this.#settings.limits.bodyIdleMs, ...bodyOptions }, { clock: this.#deps.clock, onBytes: events.received }),
+    };
+    const span = this.#tracer.startSpan('registry.request', {
+      kind: 'server',
+      traceparent: headerOf(raw.headers, 'traceparent'),
+      attributes: { route: target.kind, method },
+    });
+    await span.run(() => this.#exchange(call, target, reply, sending));
+    span.end();
+    return reply;
+  }
+
+  async #exchange(call: Call, target: Target, reply: FastifyReply, sending: SendDeps): Promise<void> {
+    let answer: Answer;
+    try {
+      this.#admit(reply);
+      answer = await dispatch(call, target, this.#surface);
+    } catch (error) {
+      answer = this.#refuse(error, call, target);
+    }
+    try {
+      await send(reply, this.#complete(answer), sending);
+    } catch (error) {
+      // The reply had begun, so the log is the only place left to say it.
+      if (!call.signal.aborted) this.#deps.logger.warn('reply cut short', { route: target.kind, ...describe(error) });
+    }
+  }
+
+  /** Before anything is read: is the server going on, and may this client use it? */
+  #admit(reply: FastifyReply): void {
+    if (this.#isDraining) {
+      throw new RegistryError('unavailable', 'the registry is shutting down; try another one', { headers: { 'retry-after': '1' } });
+    }
+    if (!this.#settings.isAllowed(reply.request.raw.socket.remoteAddress)) {
+      throw new RegistryError('denied', 'this network may not use the registry');
+    }
+  }
+
+  #refuse(error: unknown, call: Call, target: Target): Answer {
+    const failure = toRegistryError(error);
+    const isLost = call.signal.aborted;
+    if (failure.problem === 'internal') this.#deps.logger.error('request failed', { route: target.kind, ...describe(error) });
+    else if (failure.status >= 500 && !isLost) this.#deps.logger.warn('request refused', { route: target.kind, ...describe(error) });
+    return refusal(failure);
+  }
+
+  #complete(answer: Answer): Answer {
+    const closing = this.#isDraining ? { connection: 'close' } : {};
+    return { ...answer, headers: { 'docker-distribution-api-version': 'registry/2.0', ...answer.headers, ...closing } };
+  }
+
+  /** Aborts the returned signal when the client goes away before the reply is out, and counts the request when it is over. */
+  #follow(response: ServerResponse, events: RequestEvents): AbortSignal {
+    const controller = new AbortController();
+    response.once('close', () => {
+      const isAborted = !response.writableFinished;
+      if (isAborted) controller.abort(new AppError('cancelled', 'the client went away'));
+      events.closed({ status: response.statusCode, isAborted });
+      if (this.#events.inflight === 0) this.#onIdle?.();
+    });
+    return controller.signal;
+  }
+
+  /** Fastify's own refusals, and programmer errors. */
+  #fail(error: unknown, reply: FastifyReply): void {
+    const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined;
+    const isClients = typeof status === 'number' && status < 500;
+    if (!isClients) this.#deps.logger.error('request failed', describe(error));
+    const failure = isClients ? new RegistryError('requestInvalid', 'the request is malformed') : toRegistryError(error);
+    const answer = this.#complete(refusal(failure));
+    reply.code(answer.status).headers(answer.headers).send(answer.body);
+  }
+}
+
+function serverFactory({ limits, tls }: RegistrySettings): FastifyServerFactory {
+  const common = {
+    maxHeaderSize: limits.headerBytes,
+    keepAliveTimeout: limits.keepAliveMs,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: 0,
+    noDelay: true,
+    // Larger than Node's default, so that a fast disk or peer is not stopped after every chunk.
+    highWaterMark: 256 * 1024,
+  };
+  return (handler) => {
+    if (tls === undefined) return http.createServer(common, handler);
+    // HTTP/2 gains these clients nothing and differs in how connections end.
+    return https.createServer(
+      { ...common, cert: tls.certPem, key: tls.keyPem, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] },
+      handler,
+    );
+  };
+}
+
+/** What is not HTTP: a broken request, a head that is too large, or a TLS greeting on a plain port. */
+function answerClientError(error: Error & { readonly code?: string }, socket: Duplex): void {
+  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const answer = refusal(clientErrorOf(error.code));
+  const head = [
+    `HTTP/1.1 ${answer.status} ${http.STATUS_CODES[answer.status] ?? ''}`,
+    'connection: close',
+    'docker-distribution-api-version: registry/2.0',
+    ...Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}`),
+  ].join('\r\n');
+  socket.end(`${head}\r\n\r\n${Buffer.isBuffer(answer.body) ? answer.body.toString() : ''}`, () => socket.destroy());
+}
+
+function clientErrorOf(code: string | undefined): RegistryError {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new RegistryError('headerTooLarge', 'the head of the request is too large');
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new RegistryError('requestTimeout', 'the request came too slowly');
+    default:
+      return new RegistryError('requestInvalid', 'this is not an HTTP request');
+  }
+}
+
+function describe(error: unknown): Readonly<Record<string, unknown>> {
+  const failure = toRegistryError(error);
+  const cause = error instanceof RegistryError ? error.cause : error;
+  return { problem: failure.problem, error: cause instanceof Error ? cause.message : String(cause ?? failure.message) };
+}

@@ -1,0 +1,166 @@
+/** Upload sessions: start, append, ask, finish and cancel, and mounts from another repository. The store's offset is the only truth. */
+import {
+  type Digest,
+  type DigestAlgorithm,
+  type ImageWriter,
+  isAppError,
+  isRepositoryName,
+  type RepositoryName,
+  toAppError,
+  type UploadChunk,
+  type UploadStat,
+} from '#core';
+import { type Answer, type AnswerHeaders, accepted, created, noContent } from './answer.ts';
+import { type Call, digestOfText, headerOf, type Surface, writerOf } from './call.ts';
+import { RegistryError, toRegistryError } from './errors.ts';
+import { parseChunkRange, uploadRangeOf } from './http-range.ts';
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Where an upload is: a repository and the id of a session. */
+export interface UploadKey {
+  readonly repository: RepositoryName;
+  readonly id: string;
+}
+
+/** `POST`: a mount with `?mount=`, a whole blob with `?digest=`, a session otherwise. */
+export async function startUpload(call: Call, repository: RepositoryName, surface: Surface): Promise<Answer> {
+  const writer = writerOf(surface);
+  const mount = call.query.get('mount');
+  if (mount !== undefined) {
+    const digest = digestOfText(mount);
+    if (await tryMount(call, repository, digest, surface)) return blobCreated(repository, digest);
+    return accepted(sessionHeaders(repository, await writer.startUpload(repository, {}, call)));
+  }
+  const digest = call.query.get('digest');
+  if (digest !== undefined) return uploadWhole(call, repository, digestOfText(digest), writer);
+  const algorithm = algorithmOfText(call.query.get('digest-algorithm'));
+  const session = await writer.startUpload(repository, algorithm === undefined ? {} : { algorithm }, call);
+  return accepted(sessionHeaders(repository, session));
+}
+
+/** `GET` and `HEAD`: how far the session is. */
+export async function statUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
+  const session = await writerOf(surface).statUpload(key.repository, knownId(key.id), call);
+  return noContent(sessionHeaders(key.repository, session));
+}
+
+/** `PATCH`: appends the body. */
+export async function appendUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
+  const writer = writerOf(surface);
+  const session = call.hasBody ? await append(call, key, writer) : await writer.statUpload(key.repository, knownId(key.id), call);
+  return accepted(sessionHeaders(key.repository, session));
+}
+
+/** `PUT`: appends the body, if there is one, and ends the session. */
+export async function finishUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
+  const writer = writerOf(surface);
+  const id = knownId(key.id);
+  const digest = digestOfText(call.query.get('digest'));
+  try {
+    if (call.hasBody) await append(call, key, writer);
+    await writer.commitUpload(key.repository, id, digest, call);
+  } catch (error) {
+    if (!(await isAlreadyThere(error, call, key.repository, digest, surface))) throw error;
+  }
+  return blobCreated(key.repository, digest);
+}
+
+/** `DELETE`: forgets the session. */
+export async function cancelUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
+  await writerOf(surface).cancelUpload(key.repository, knownId(key.id), call);
+  return noContent();
+}
+
+/** A client whose 201 got lost asks again; the session is gone by then, but the blob is what it wanted. */
+async function isAlreadyThere(error: unknown, call: Call, repository: RepositoryName, digest: Digest, surface: Surface): Promise<boolean> {
+  if (!isAppError(error, 'not-found') || call.hasBody) return false;
+  try {
+    await surface.store.reader.statBlob(repository, digest, call);
+    return true;
+  } catch (reason) {
+    if (isAppError(reason, 'not-found')) return false;
+    throw reason;
+  }
+}
+
+async function uploadWhole(call: Call, repository: RepositoryName, digest: Digest, writer: ImageWriter): Promise<Answer> {
+  const algorithm: DigestAlgorithm = digest.startsWith('sha512:') ? 'sha512' : 'sha256';
+  const { id } = await writer.startUpload(repository, { algorithm }, call);
+  try {
+    if (call.hasBody) await writer.appendUpload(repository, id, { body: call.body() }, call);
+    await writer.commitUpload(repository, id, digest, call);
+  } catch (error) {
+    // The client never learnt the session's address, so nobody can resume it. It may be gone already.
+    await writer.cancelUpload(repository, id, { signal: new AbortController().signal }).catch(ignoreUnknown);
+    throw error;
+  }
+  return blobCreated(repository, digest);
+}
+
+/** A chunk in the wrong place is told where the session really is, and the session lives on. */
+async function append(call: Call, key: UploadKey, writer: ImageWriter): Promise<UploadStat> {
+  const id = knownId(key.id);
+  try {
+    return await writer.appendUpload(key.repository, id, chunkOf(call), call);
+  } catch (error) {
+    const failure = toRegistryError(error);
+    if (failure.problem !== 'chunkOutOfOrder') throw error;
+    const session = await writer.statUpload(key.repository, id, call);
+    throw failure.withHeaders(sessionHeaders(key.repository, session));
+  }
+}
+
+function chunkOf(call: Call): UploadChunk {
+  const header = headerOf(call.headers, 'content-range');
+  if (header === undefined) return { body: call.body() };
+  const range = parseChunkRange(header);
+  if (range === 'malformed') {
+    throw new RegistryError('chunkOutOfOrder', 'Content-Range must be <first>-<last>, both counted from the start of the blob');
+  }
+  return { body: call.body(), ...range };
+}
+
+/**
+ * Every failure of a mount becomes an ordinary upload: containerd gives up the whole push when a mount is refused. A `from` that is
+ * no repository name has no blob.
+ */
+async function tryMount(call: Call, repository: RepositoryName, digest: Digest, surface: Surface): Promise<boolean> {
+  const from = call.query.get('from');
+  if (from !== undefined && !isRepositoryName(from)) return false;
+  try {
+    return await writerOf(surface).mountBlob(repository, digest, from, call);
+  } catch (error) {
+    surface.logger.debug('mount failed, uploading instead', { repository, from, error: toAppError(error).message });
+    return false;
+  }
+}
+
+function blobCreated(repository: RepositoryName, digest: Digest): Answer {
+  return created({ location: `/v2/${repository}/blobs/${digest}`, 'docker-content-digest': digest });
+}
+
+/** Locations are paths: an absolute one would have to guess scheme, host and port behind a load balancer. */
+function sessionHeaders(repository: RepositoryName, session: UploadStat): AnswerHeaders {
+  return {
+    location: `/v2/${repository}/blobs/uploads/${session.id}`,
+    range: uploadRangeOf(session.offsetBytes),
+    'docker-upload-uuid': session.id,
+  };
+}
+
+function knownId(id: string): string {
+  if (uuid.test(id)) return id;
+  throw new RegistryError('uploadUnknown', 'no such upload; start a new one');
+}
+
+function algorithmOfText(text: string | undefined): DigestAlgorithm | undefined {
+  if (text === undefined || text === 'sha256' || text === 'sha512') return text;
+  throw new RegistryError('digestInvalid', 'unsupported digest algorithm: use sha256 or sha512', {
+    detail: { algorithm: text.slice(0, 40) },
+  });
+}
+
+function ignoreUnknown(error: unknown): void {
+  if (!isAppError(error, 'not-found')) throw error;
+}
