@@ -19,7 +19,8 @@ export interface PartialBlob extends ReadableBlob {
   writePiece(index: number, bytes: Uint8Array): Promise<void>;
   /**
    * All pieces are there: checks the whole blob's digest, fsyncs file and directory when asked, and makes it a complete blob.
-   * Throws `digest-mismatch` (and discards the data) when the bytes are not the blob. This handle stays readable until disposed.
+   * Throws `digest-mismatch` (and discards the data) when the bytes are not the blob, `aborted` when the blob was deleted meanwhile.
+   * Quiet when the blob is complete already. This handle stays readable until disposed.
    */
   commit(options: { readonly fsync: boolean }): Promise<void>;
 }
@@ -40,16 +41,24 @@ export interface BlobStore extends AsyncDisposable {
   metainfo(digest: Digest): Metainfo | undefined;
   /** Opens a complete blob for reading; undefined when it is not here. An open blob is not evicted under its reader. */
   open(digest: Digest): Promise<ReadableBlob | undefined>;
-  /** Opens or creates the partial blob for `metainfo`; undefined when the blob is complete. Reserves the space: throws `resource-exhausted` when it cannot be made. */
+  /**
+   * Opens or creates the partial blob for `metainfo`; undefined when the blob is complete. Reserves the whole size: throws
+   * `resource-exhausted` when the space cannot be made, `failed-precondition` while the blob is open with other metainfo. A partial
+   * blob that nobody has open may be evicted like a complete one.
+   */
   openPartial(metainfo: Metainfo): Promise<PartialBlob | undefined>;
   /** Partial blobs on disk, for a restart. */
   partials(): readonly Metainfo[];
-  /** Stores a small blob at once, verified and (when asked) fsynced. Returns its metainfo. Throws `digest-mismatch`. */
+  /** Stores a small blob (at most 64 MiB) at once, verified and (when asked) fsynced. Returns its metainfo. Throws `digest-mismatch`. */
   put(digest: Digest, bytes: Uint8Array, options: { readonly fsync: boolean }): Promise<Metainfo>;
-  /** Takes over a finished file (same filesystem) whose digest the caller has verified, by rename. Replaces nothing: an existing blob stays. */
+  /**
+   * Takes over a finished file (same filesystem) whose digest the caller has verified, by rename. Replaces nothing: an existing
+   * blob stays and the file is removed; asked again after a success, it succeeds though the file is gone.
+   */
   adopt(path: string, metainfo: Metainfo, options: { readonly fsync: boolean }): Promise<void>;
   /** Complete blobs in digest order, after `after`. */
   list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[];
+  /** Durable when it resolves. Throws `not-found` (kind `blob`) when the blob is not complete here. */
   setPinned(digest: Digest, pinned: boolean): Promise<void>;
   /** Removes a complete or partial blob; true when there was one. Open handles stay readable. */
   delete(digest: Digest): Promise<boolean>;

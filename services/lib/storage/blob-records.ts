@@ -1,0 +1,198 @@
+/** The rows a DiskBlobStore keeps in LMDB, and their binary forms. Layouts are little-endian and start with a version byte. */
+import type { Database } from 'lmdb';
+import { AppError, type Digest, isDigest, type Metainfo, metainfoOf } from '#core';
+import { type EmbeddedDb, openDatabase } from './database.ts';
+
+/** A complete blob. */
+export interface BlobRow {
+  readonly sizeBytes: number;
+  readonly pinned: boolean;
+  /** The bytes were fsynced: they survive a power cut. */
+  readonly durable: boolean;
+  readonly lastUsedMs: number;
+}
+
+/** A partial blob: pieces on disk in the wire form of a bitfield, and the last use. */
+export interface PartialRow {
+  readonly have: Uint8Array;
+  /** False after a power cut: the pieces must be checked against their hashes before they are trusted. */
+  readonly verified: boolean;
+  readonly lastUsedMs: number;
+}
+
+/** How the last run ended. */
+export interface RunRow {
+  /** Names the life of the page cache: while it is the same, written bytes are there although nobody fsynced them. */
+  readonly bootId: string;
+  readonly closedCleanly: boolean;
+}
+
+const rowVersion = 1;
+const runKey = 'run';
+
+export class BlobRecords implements AsyncDisposable {
+  readonly #db: EmbeddedDb;
+  readonly #blobs: Database<Uint8Array, string>;
+  readonly #partials: Database<Uint8Array, string>;
+  readonly #metainfos: Database<Uint8Array, string>;
+  readonly #run: Database<RunRow, string>;
+
+  private constructor(db: EmbeddedDb) {
+    this.#db = db;
+    this.#blobs = db.openDB<Uint8Array, string>({ name: 'blobs', encoding: 'binary' });
+    this.#partials = db.openDB<Uint8Array, string>({ name: 'partials', encoding: 'binary' });
+    this.#metainfos = db.openDB<Uint8Array, string>({ name: 'metainfos', encoding: 'binary' });
+    this.#run = db.openDB<RunRow, string>({ name: 'run', encoding: 'json' });
+  }
+
+  /** Opens or creates the tables in folder `path`. */
+  static async open(path: string): Promise<BlobRecords> {
+    return new BlobRecords(await openDatabase(path));
+  }
+
+  /** Undefined at the first start. */
+  lastRun(): RunRow | undefined {
+    return this.#run.get(runKey);
+  }
+
+  async setRun(row: RunRow): Promise<void> {
+    await this.#run.put(runKey, row);
+    await this.flushed();
+  }
+
+  /** Undefined when there is none or it cannot be read. */
+  metainfo(digest: Digest): Metainfo | undefined {
+    const bytes = this.#metainfos.get(digest);
+    return bytes === undefined ? undefined : decodeMetainfo(digest, bytes);
+  }
+
+  partial(digest: Digest): PartialRow | undefined {
+    const bytes = this.#partials.get(digest);
+    return bytes === undefined ? undefined : decodePartialRow(bytes);
+  }
+
+  /** Unreadable rows come back as undefined, for the caller to drop. */
+  *blobRows(): Generator<readonly [Digest, BlobRow | undefined]> {
+    for (const { key, value } of this.#blobs.getRange()) if (isDigest(key)) yield [key, decodeBlobRow(value)];
+  }
+
+  *partialRows(): Generator<readonly [Digest, PartialRow | undefined]> {
+    for (const { key, value } of this.#partials.getRange()) if (isDigest(key)) yield [key, decodePartialRow(value)];
+  }
+
+  *metainfoKeys(): Generator<Digest> {
+    for (const key of this.#metainfos.getKeys()) if (isDigest(key)) yield key;
+  }
+
+  /** Digests of complete blobs in order, after `after`. */
+  *blobKeys(after: Digest | undefined): Generator<Digest> {
+    const range = after === undefined ? {} : { start: after, exclusiveStart: true };
+    for (const key of this.#blobs.getKeys(range)) if (isDigest(key)) yield key;
+  }
+
+  /** Stores a complete blob's rows and drops those of its partial, in one transaction. */
+  async putBlob(metainfo: Metainfo, row: BlobRow): Promise<void> {
+    void this.#metainfos.put(metainfo.digest, encodeMetainfo(metainfo));
+    void this.#partials.remove(metainfo.digest);
+    await this.#blobs.put(metainfo.digest, encodeBlobRow(row));
+  }
+
+  async updateBlob(digest: Digest, row: BlobRow): Promise<void> {
+    await this.#blobs.put(digest, encodeBlobRow(row));
+  }
+
+  async putPartial(metainfo: Metainfo, row: PartialRow): Promise<void> {
+    void this.#metainfos.put(metainfo.digest, encodeMetainfo(metainfo));
+    await this.#partials.put(metainfo.digest, encodePartialRow(row));
+  }
+
+  async updatePartial(digest: Digest, row: PartialRow): Promise<void> {
+    await this.#partials.put(digest, encodePartialRow(row));
+  }
+
+  /** Drops a blob's row of one state; the metainfo goes too unless `keepMetainfo`. */
+  async remove(digest: Digest, state: 'partial' | 'complete', options: { readonly keepMetainfo: boolean }): Promise<void> {
+    if (!options.keepMetainfo) void this.#metainfos.remove(digest);
+    await (state === 'complete' ? this.#blobs : this.#partials).remove(digest);
+  }
+
+  /** Resolves when everything written so far would survive a power cut. */
+  async flushed(): Promise<void> {
+    await this.#db.flushed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#db.close();
+  }
+}
+
+const blobRowSizeBytes = 20;
+
+function encodeBlobRow(row: BlobRow): Buffer {
+  const bytes = Buffer.alloc(blobRowSizeBytes);
+  bytes.writeUInt8(rowVersion, 0);
+  bytes.writeUInt8((row.pinned ? 1 : 0) | (row.durable ? 2 : 0), 1);
+  bytes.writeDoubleLE(row.sizeBytes, 4);
+  bytes.writeDoubleLE(row.lastUsedMs, 12);
+  return bytes;
+}
+
+function decodeBlobRow(value: Uint8Array): BlobRow | undefined {
+  const bytes = viewOf(value);
+  if (bytes.byteLength !== blobRowSizeBytes || bytes[0] !== rowVersion) return undefined;
+  const flags = bytes.readUInt8(1);
+  return {
+    sizeBytes: bytes.readDoubleLE(4),
+    pinned: (flags & 1) !== 0,
+    durable: (flags & 2) !== 0,
+    lastUsedMs: bytes.readDoubleLE(12),
+  };
+}
+
+const partialHeaderSizeBytes = 10;
+
+function encodePartialRow(row: PartialRow): Buffer {
+  const bytes = Buffer.alloc(partialHeaderSizeBytes + row.have.byteLength);
+  bytes.writeUInt8(rowVersion, 0);
+  bytes.writeUInt8(row.verified ? 1 : 0, 1);
+  bytes.writeDoubleLE(row.lastUsedMs, 2);
+  bytes.set(row.have, partialHeaderSizeBytes);
+  return bytes;
+}
+
+function decodePartialRow(value: Uint8Array): PartialRow | undefined {
+  const bytes = viewOf(value);
+  if (bytes.byteLength < partialHeaderSizeBytes || bytes[0] !== rowVersion) return undefined;
+  return { verified: bytes[1] === 1, lastUsedMs: bytes.readDoubleLE(2), have: bytes.subarray(partialHeaderSizeBytes) };
+}
+
+const metainfoHeaderSizeBytes = 13;
+
+function encodeMetainfo(metainfo: Metainfo): Buffer {
+  const bytes = Buffer.alloc(metainfoHeaderSizeBytes + metainfo.pieceHashes.byteLength);
+  bytes.writeUInt8(rowVersion, 0);
+  bytes.writeDoubleLE(metainfo.sizeBytes, 1);
+  bytes.writeUInt32LE(metainfo.pieceLengthBytes, 9);
+  bytes.set(metainfo.pieceHashes, metainfoHeaderSizeBytes);
+  return bytes;
+}
+
+function decodeMetainfo(digest: Digest, value: Uint8Array): Metainfo | undefined {
+  const bytes = viewOf(value);
+  if (bytes.byteLength < metainfoHeaderSizeBytes || bytes[0] !== rowVersion) return undefined;
+  try {
+    return metainfoOf({
+      digest,
+      sizeBytes: bytes.readDoubleLE(1),
+      pieceLengthBytes: bytes.readUInt32LE(9),
+      pieceHashes: bytes.subarray(metainfoHeaderSizeBytes),
+    });
+  } catch (error) {
+    if (error instanceof AppError) return undefined;
+    throw error;
+  }
+}
+
+function viewOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

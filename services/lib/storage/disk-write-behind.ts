@@ -1,0 +1,180 @@
+/**
+ * What a DiskBlobStore writes late: bitfields of partial blobs, last uses, and the fsync of blobs that nobody waits for. Only
+ * what is already in the file is ever recorded, so a crash loses progress but never gains any.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import type { Clock, Histogram, Logger, Metainfo, Meter } from '#core';
+import type { BlobRecords } from './blob-records.ts';
+import { minuteOf } from './catalog.ts';
+import type { DiskEntry } from './disk-handles.ts';
+import { syncPath } from './files.ts';
+import { fsCode, onDisk } from './fs-errors.ts';
+import type { PartialFile } from './partial-file.ts';
+import { blobPath, partialPath } from './paths.ts';
+
+export interface WriteBehindOptions {
+  readonly root: string;
+  readonly flushIntervalMs?: number;
+}
+
+export interface WriteBehindDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  readonly records: BlobRecords;
+}
+
+/** A bitfield is saved before the interval is over once this many pieces are unsaved. */
+const unsavedPiecesMax = 256;
+
+export class DiskWriteBehind {
+  readonly #root: string;
+  readonly #intervalMs: number;
+  readonly #deps: WriteBehindDeps;
+  readonly #syncSeconds: Histogram;
+  /** Rows to save. */
+  readonly #dirty = new Set<DiskEntry>();
+  /** Files whose bytes may be in the page cache only. */
+  readonly #unsynced = new Set<DiskEntry>();
+  #cancelTimer: (() => void) | undefined;
+  #flushing: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: WriteBehindOptions, deps: WriteBehindDeps) {
+    this.#root = options.root;
+    this.#intervalMs = options.flushIntervalMs ?? 1000;
+    this.#deps = deps;
+    this.#syncSeconds = deps.meter.histogram('shoal_storage_sync_seconds', 'Time of one fsync of a blob');
+  }
+
+  /** A piece of an open partial blob was written. */
+  pieceWritten(entry: DiskEntry): void {
+    this.#dirty.add(entry);
+    this.#unsynced.add(entry);
+    if ((entry.data.partial?.unsavedCount ?? 0) >= unsavedPiecesMax) this.#flushNow();
+    else this.#schedule();
+  }
+
+  /** A blob's last use changed. */
+  used(entry: DiskEntry): void {
+    this.#dirty.add(entry);
+    this.#schedule();
+  }
+
+  /** A blob's bytes were not synced: a complete blob is synced soon, a partial one when the store closes. */
+  needsSync(entry: DiskEntry): void {
+    this.#unsynced.add(entry);
+    if (entry.state === 'complete') this.#schedule();
+  }
+
+  /** Writes the rows of a blob whose file has just moved into place, and waits for the disk when asked. */
+  async recordComplete(metainfo: Metainfo, options: { readonly pinned: boolean; readonly fsync: boolean }): Promise<void> {
+    const row = {
+      sizeBytes: metainfo.sizeBytes,
+      pinned: options.pinned,
+      durable: options.fsync,
+      lastUsedMs: minuteOf(this.#deps.clock.wallMs()),
+    };
+    await this.#deps.records.putBlob(metainfo, row);
+    if (options.fsync) await this.#deps.records.flushed();
+  }
+
+  async saveBlob(entry: DiskEntry, options: { readonly flush: boolean }): Promise<void> {
+    await onDisk('saving the state of a blob', async () => {
+      await this.#deps.records.updateBlob(entry.digest, {
+        sizeBytes: entry.sizeBytes,
+        pinned: entry.pinned,
+        durable: entry.data.durable,
+        lastUsedMs: entry.lastUsedMs,
+      });
+      if (options.flush) await this.#deps.records.flushed();
+    });
+  }
+
+  async savePartial(entry: DiskEntry, partial: PartialFile): Promise<void> {
+    partial.unsavedCount = 0;
+    const row = { have: partial.have.toBytes(), verified: true, lastUsedMs: entry.lastUsedMs };
+    await onDisk('saving the progress of a blob', () => this.#deps.records.updatePartial(entry.digest, row));
+  }
+
+  /** A complete blob is on the disk itself when this resolves. */
+  async makeDurable(entry: DiskEntry): Promise<void> {
+    if (entry.data.durable) return;
+    const path = blobPath(this.#root, entry.digest);
+    await onDisk('syncing a blob', async () => {
+      const file = await entry.data.file;
+      if (file === undefined) await syncPath(path);
+      else await this.timedSync(file);
+      await syncPath(`${path}/..`);
+    });
+    entry.data.durable = true;
+    this.#unsynced.delete(entry);
+    if (!entry.gone) await this.saveBlob(entry, { flush: true });
+  }
+
+  async timedSync(file: FileHandle): Promise<void> {
+    const startMs = this.#deps.clock.nowMs();
+    await file.sync();
+    this.#syncSeconds.record((this.#deps.clock.nowMs() - startMs) / 1000);
+  }
+
+  /** Saves and syncs everything. Nothing is scheduled afterwards. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    await this.#flushing;
+    await this.#flush();
+    for (const entry of this.#unsynced) {
+      if (!entry.gone && entry.state === 'partial') await ignoreMissing(syncPath(partialPath(this.#root, entry.digest)));
+    }
+    await this.#deps.records.flushed();
+  }
+
+  #schedule(): void {
+    if (this.#closed || this.#cancelTimer !== undefined) return;
+    this.#cancelTimer = this.#deps.clock.after(this.#intervalMs, () => this.#flushNow());
+  }
+
+  #flushNow(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    if (this.#closed) return;
+    if (this.#flushing !== undefined) {
+      this.#schedule();
+      return;
+    }
+    const ended = (): void => {
+      this.#flushing = undefined;
+    };
+    this.#flushing = this.#flush().then(ended, (error: unknown) => {
+      ended();
+      this.#deps.logger.warn('progress of blobs could not be saved', { error });
+    });
+  }
+
+  async #flush(): Promise<void> {
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    const saves = dirty.map(async (entry) => {
+      const { partial } = entry.data;
+      if (entry.gone) return;
+      if (entry.state === 'complete') await this.saveBlob(entry, { flush: false });
+      else if (partial !== undefined) await this.savePartial(entry, partial);
+    });
+    await Promise.all(saves);
+    for (const entry of [...this.#unsynced]) {
+      if (entry.gone) this.#unsynced.delete(entry);
+      else if (entry.state === 'complete') await ignoreMissing(this.makeDurable(entry));
+    }
+  }
+}
+
+/** A blob may be deleted while it is being synced. */
+async function ignoreMissing(work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (fsCode(error) !== 'ENOENT' && fsCode(cause) !== 'ENOENT') throw error;
+  }
+}

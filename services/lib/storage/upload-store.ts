@@ -1,0 +1,251 @@
+/** The upload sessions of a proxy, on disk: they survive a restart of the process and end by commit, cancel or expiry. */
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import {
+  AppError,
+  assert,
+  type CallOptions,
+  type Clock,
+  type Digest,
+  type DigestAlgorithm,
+  isAppError,
+  isRepositoryName,
+  type Logger,
+  type RepositoryName,
+  type UploadChunk,
+  type UploadStat,
+} from '#core';
+import { removeFile, writeWhole } from './files.ts';
+import { onDisk } from './fs-errors.ts';
+import { uploadDataPath, uploadHeaderPath } from './paths.ts';
+import { type FinishedUpload, UploadSession } from './upload-session.ts';
+
+export interface UploadStoreOptions {
+  /** A folder of this store alone, on the same file system as the blob store that adopts its files. */
+  readonly root: string;
+  /** A session nobody touched for this long is removed; default 24 h. A restart counts as a touch. */
+  readonly expiryMs?: number;
+  /** The most sessions at once; default 1000, some 10 for each concurrent `docker push`. */
+  readonly sessionsMax?: number;
+  /** The most bytes of all sessions; default 256 GiB. */
+  readonly capacityBytes?: number;
+}
+
+export interface UploadStoreDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+const headerSchema = z.strictObject({
+  repository: z.custom<RepositoryName>((value) => typeof value === 'string' && isRepositoryName(value)),
+  algorithm: z.enum(['sha256', 'sha512']),
+});
+
+/** Expired sessions are looked for this many times in an expiry period. */
+const sweepsPerExpiry = 10;
+
+interface Slot {
+  readonly session: UploadSession;
+  touchedMs: number;
+}
+
+export class UploadStore implements AsyncDisposable {
+  readonly #options: Required<UploadStoreOptions>;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #slots = new Map<string, Slot>();
+  #usedBytes = 0;
+  #cancelTimer: (() => void) | undefined;
+  #closed = false;
+
+  private constructor(options: UploadStoreOptions, deps: UploadStoreDeps) {
+    this.#options = { expiryMs: 24 * 3_600_000, sessionsMax: 1000, capacityBytes: 256 * 2 ** 30, ...options };
+    this.#clock = deps.clock;
+    this.#logger = deps.logger.child({ module: 'uploads' });
+  }
+
+  /** Opens the store below `root` with the sessions of the run before. Throws `unavailable` when the folder cannot be used. */
+  static async open(options: UploadStoreOptions, deps: UploadStoreDeps): Promise<UploadStore> {
+    const store = new UploadStore(options, deps);
+    await onDisk('opening the uploads', () => store.#restore());
+    store.#schedule();
+    return store;
+  }
+
+  /** See `ImageWriter.startUpload`. Throws `resource-exhausted` when there are too many sessions. */
+  async start(repository: RepositoryName, hint: { readonly algorithm?: DigestAlgorithm }, { signal }: CallOptions): Promise<UploadStat> {
+    assert(!this.#closed, 'a closed store is not used');
+    signal.throwIfAborted();
+    if (this.#slots.size >= this.#options.sessionsMax) {
+      throw new AppError('resource-exhausted', 'too many uploads are under way; try again when some have ended', { retryAfterMs: 5_000 });
+    }
+    const id = randomUUID();
+    const algorithm = hint.algorithm ?? 'sha256';
+    const slot = this.#add(id, { repository, algorithm });
+    try {
+      await onDisk('starting an upload', async () => {
+        await (await open(slot.session.path, 'wx')).close();
+        const header = Buffer.from(JSON.stringify({ repository, algorithm }));
+        await writeWhole(uploadHeaderPath(this.#options.root, id), header, { fsync: false });
+      });
+    } catch (error) {
+      await this.#remove(id, slot);
+      throw error;
+    }
+    return statOf(slot.session);
+  }
+
+  /** See `ImageWriter.statUpload`. */
+  async stat(repository: RepositoryName, id: string, { signal }: CallOptions): Promise<UploadStat> {
+    signal.throwIfAborted();
+    return statOf(this.#slot(repository, id).session);
+  }
+
+  /**
+   * See `ImageWriter.appendUpload`. Throws `aborted` while another chunk is being received, `resource-exhausted` when all
+   * sessions together hold too much; what had arrived is kept.
+   */
+  async append(repository: RepositoryName, id: string, chunk: UploadChunk, { signal }: CallOptions): Promise<UploadStat> {
+    const slot = this.#slot(repository, id);
+    try {
+      await slot.session.append(chunk, signal);
+    } finally {
+      slot.touchedMs = this.#clock.nowMs();
+    }
+    return statOf(slot.session);
+  }
+
+  /**
+   * Checks the digest and hands over the file, for `BlobStore.adopt`; then {@link forget} the session. Until then it can be
+   * asked again. Throws `digest-mismatch`, and the session is gone.
+   */
+  async finish(repository: RepositoryName, id: string, digest: Digest, { signal }: CallOptions): Promise<FinishedUpload> {
+    const slot = this.#slot(repository, id);
+    try {
+      return await slot.session.finish(digest, signal);
+    } catch (error) {
+      if (isAppError(error, 'digest-mismatch')) await this.#remove(id, slot);
+      throw error;
+    } finally {
+      slot.touchedMs = this.#clock.nowMs();
+    }
+  }
+
+  /** Ends a session whose file was adopted. Quiet when there is none. */
+  async forget(repository: RepositoryName, id: string): Promise<void> {
+    const slot = this.#slots.get(id);
+    if (slot?.session.repository === repository) await this.#remove(id, slot);
+  }
+
+  /** Ends a session and discards its bytes; a chunk that is being received fails. Throws `not-found`. */
+  async cancel(repository: RepositoryName, id: string, { signal }: CallOptions): Promise<void> {
+    signal.throwIfAborted();
+    await this.#remove(id, this.#slot(repository, id));
+  }
+
+  /** Sessions, the bytes they hold, and the most they may hold. */
+  usage(): { readonly sessionCount: number; readonly usedBytes: number; readonly capacityBytes: number } {
+    return { sessionCount: this.#slots.size, usedBytes: this.#usedBytes, capacityBytes: this.#options.capacityBytes };
+  }
+
+  /** Stops what is under way. The sessions stay on disk for the next start. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    const reason = new AppError('unavailable', 'the registry is shutting down; continue the upload in a moment', { retryAfterMs: 2_000 });
+    for (const { session } of this.#slots.values()) session.abort(reason);
+  }
+
+  #slot(repository: RepositoryName, id: string): Slot {
+    assert(!this.#closed, 'a closed store is not used');
+    const slot = this.#slots.get(id);
+    if (slot === undefined || slot.session.repository !== repository) {
+      throw new AppError('not-found', 'there is no such upload; start a new one', { data: { kind: 'upload' } });
+    }
+    slot.touchedMs = this.#clock.nowMs();
+    return slot;
+  }
+
+  #add(id: string, header: { readonly repository: RepositoryName; readonly algorithm: DigestAlgorithm }): Slot {
+    const path = uploadDataPath(this.#options.root, id);
+    const session = new UploadSession({ id, path, ...header }, { claim: (sizeBytes) => this.#claim(sizeBytes) });
+    const slot = { session, touchedMs: this.#clock.nowMs() };
+    this.#slots.set(id, slot);
+    return slot;
+  }
+
+  async #remove(id: string, slot: Slot): Promise<void> {
+    if (!this.#slots.delete(id)) return;
+    this.#usedBytes -= slot.session.offsetBytes;
+    slot.session.abandon(new AppError('not-found', 'the upload was ended; start a new one', { data: { kind: 'upload' } }));
+    await onDisk('removing an upload', async () => {
+      await removeFile(uploadHeaderPath(this.#options.root, id));
+      await removeFile(slot.session.path);
+    });
+  }
+
+  #claim(sizeBytes: number): void {
+    const { capacityBytes } = this.#options;
+    if (sizeBytes > 0 && this.#usedBytes + sizeBytes > capacityBytes) {
+      throw new AppError('resource-exhausted', `uploads hold ${this.#usedBytes} of at most ${capacityBytes} bytes; try again later`, {
+        retryAfterMs: 30_000,
+      });
+    }
+    this.#usedBytes += sizeBytes;
+  }
+
+  async #restore(): Promise<void> {
+    const { root } = this.#options;
+    await mkdir(root, { recursive: true });
+    const names = await readdir(root);
+    const known = new Set(names);
+    for (const name of names) {
+      const id = name.slice(0, name.lastIndexOf('.'));
+      const header = name === `${id}.json` && known.has(`${id}.data`) ? await readHeader(uploadHeaderPath(root, id)) : undefined;
+      if (header === undefined) continue;
+      const { session } = this.#add(id, header);
+      await session.restore();
+      this.#usedBytes += session.offsetBytes;
+    }
+    for (const name of names) {
+      if (!this.#slots.has(name.slice(0, name.lastIndexOf('.')))) await removeFile(join(root, name));
+    }
+  }
+
+  #schedule(): void {
+    this.#cancelTimer = this.#clock.after(this.#options.expiryMs / sweepsPerExpiry, () => {
+      void this.#sweep().finally(() => {
+        if (!this.#closed) this.#schedule();
+      });
+    });
+  }
+
+  async #sweep(): Promise<void> {
+    const nowMs = this.#clock.nowMs();
+    for (const [id, slot] of [...this.#slots]) {
+      if (slot.session.isBusy || nowMs - slot.touchedMs < this.#options.expiryMs) continue;
+      try {
+        await this.#remove(id, slot);
+        this.#logger.info('an upload that nobody continued was removed', { id });
+      } catch (error) {
+        this.#logger.warn('an expired upload could not be removed', { id, error });
+      }
+    }
+  }
+}
+
+function statOf(session: UploadSession): UploadStat {
+  return { id: session.id, offsetBytes: session.offsetBytes };
+}
+
+async function readHeader(path: string): Promise<z.infer<typeof headerSchema> | undefined> {
+  const text = await readFile(path, 'utf8');
+  try {
+    return headerSchema.parse(JSON.parse(text));
+  } catch {
+    // A torn header: the session is dropped with its bytes, and the client starts again.
+    return undefined;
+  }
+}
