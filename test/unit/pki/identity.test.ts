@@ -96,3 +96,7 @@ test('a peer without a certificate is refused', () => {
   assert.throws(() => identityFromCertificate({}), refused);
   assert.throws(() => identityFromCertificate(new Uint8Array([1, 2, 3])), refused);
 });
+
+test('a quoted alternative name is refused as a whole, however a runtime escapes what is inside', () => {
+  assert.throws(() => identityFromCertificate({ subjectaltname: 'DNS:"x, URI:spiffe://dev/origin/o, y"' }), refused);
+});
