@@ -1,0 +1,99 @@
+/** The layer map, enforced. A layer imports only from layers below it. */
+const lib = (...names) => `^services/lib/(${names.join('|')})/`;
+
+/** From low to high; a layer may import every layer before it, and its neighbours in the same line only where an exception says so. */
+const layers = [
+  ['core'],
+  ['swarm', 'placement'],
+  ['storage', 'pki', 'telemetry'],
+  ['wire'],
+  ['cluster', 'registry', 'runtime'],
+  ['peer'],
+  ['images'],
+];
+
+const services = ['agent', 'origin', 'tracker', 'proxy', 'build-index'];
+
+const upward = layers.flatMap((names, level) =>
+  names.map((name) => ({
+    name: `layer-${name}`,
+    comment: `services/lib/${name} stands on layer ${level}: it imports only from layers below it`,
+    severity: 'error',
+    from: { path: lib(name) },
+    to: { path: '^(services|gen)/', pathNot: [lib(name, ...layers.slice(0, level).flat()), ...(level >= 3 ? ['^gen/'] : [])] },
+  })),
+);
+
+module.exports = {
+  forbidden: [
+    ...upward,
+    {
+      name: 'core-only',
+      comment: 'swarm, placement and registry stand on core alone, so that the simulator and other hosts can use them',
+      severity: 'error',
+      from: { path: lib('swarm', 'placement', 'registry') },
+      to: { path: lib('storage', 'pki', 'telemetry', 'wire', 'swarm', 'placement'), pathNot: '^services/lib/(swarm|placement|registry)/' },
+    },
+    {
+      name: 'wire-knows-no-storage',
+      comment: 'the wire moves bytes; it knows neither the swarm nor the store',
+      severity: 'error',
+      from: { path: lib('wire') },
+      to: { path: lib('swarm', 'placement', 'storage') },
+    },
+    {
+      name: 'services-apart',
+      comment: 'services never import each other; they talk over gRPC',
+      severity: 'error',
+      from: { path: `^services/(${services.join('|')})/` },
+      to: { path: `^services/(${services.join('|')}|cli)/`, pathNot: '^services/$1/' },
+    },
+    {
+      name: 'lib-below-services',
+      comment: 'a library knows no service',
+      severity: 'error',
+      from: { path: '^services/lib/' },
+      to: { path: `^services/(${services.join('|')}|cli)/` },
+    },
+    {
+      name: 'cli-above-libraries',
+      comment: 'the command talks to running services; it does not import them',
+      severity: 'error',
+      from: { path: '^services/cli/' },
+      to: { path: `^services/(${services.join('|')})/` },
+    },
+    {
+      name: 'through-the-index',
+      comment: 'a library is used through its index.ts',
+      severity: 'error',
+      from: { path: '^services/(lib/)?([^/]+)/' },
+      to: { path: '^services/lib/([^/]+)/', pathNot: ['^services/lib/[^/]+/index\\.ts$', '^services/(lib/)?$2/'] },
+    },
+    ...[
+      ['fastify', 'registry'],
+      ['node-forge', 'pki'],
+      ['pino', 'telemetry'],
+      ['@opentelemetry', 'telemetry'],
+      ['@grpc', 'wire'],
+      ['lmdb', 'storage'],
+    ].map(([name, home]) => ({
+      name: `only-${home}-uses-${name.replace('@', '')}`,
+      comment: `${name} lives in services/lib/${home} only`,
+      severity: 'error',
+      from: { path: '^services/', pathNot: [lib(home), ...(name === 'lmdb' ? ['^services/build-index/'] : [])] },
+      to: { path: `node_modules/${name}` },
+    })),
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-tests-in-production', severity: 'error', from: { path: '^services/' }, to: { path: '^test/' } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      extensions: ['.ts', '.js', '.mjs', '.cjs', '.json'],
+    },
+  },
+};

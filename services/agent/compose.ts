@@ -1,0 +1,39 @@
+/** The agent, put together: a read-only registry for the local runtime over the blobs of the mesh. */
+import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
+import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
+import { MeshImageReader } from '#images';
+import { PeerNode } from '#peer';
+import { createRegistry } from '#registry';
+import { type NodeContext, parseEndpoint } from '#runtime';
+import { DiskBlobStore } from '#storage';
+import type { AgentConfig } from './config.ts';
+import { agentHandlers } from './handlers.ts';
+
+export async function composeAgent(config: AgentConfig, node: NodeContext): Promise<void> {
+  const { lifecycle, logger, clock } = node;
+  const store = lifecycle.use(
+    'store',
+    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
+  );
+  const origins = lifecycle.use('origins', new OriginCluster(config.origins, node));
+  const index = lifecycle.use('build-index', new BuildIndexClient({ members: config.buildIndexes }, node));
+  const directory = lifecycle.use(
+    'trackers',
+    new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
+  );
+  const peer = lifecycle.use('peer', await PeerNode.open(config.swarm, { ...node, self: node.identity, store, directory }));
+  const reader = new MeshImageReader({ index, blobs: peer });
+
+  peer.attach(node.server);
+  node.server.addService('shoal.agent.v1.AgentService', AgentServiceService, agentHandlers({ reader, blobs: peer, store, clock }));
+  node.description.store(store);
+  node.description.component('ring', () => origins.state());
+
+  const registry = await createRegistry(
+    { allowedNetworks: config.registry.allowedNetworks },
+    { ...node, store: { reader, writer: undefined } },
+  );
+  const address = await registry.listen(parseEndpoint(config.registry.listen));
+  lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+  logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
+}

@@ -1,0 +1,175 @@
+/** `shoal devcluster`: a whole cluster on this machine for trying and developing. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, join, resolve } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import pc from 'picocolors';
+import { stringify } from 'yaml';
+import { AppError } from '#core';
+import { CertificateDirectory } from '#pki';
+import { parseEndpoint, SystemClock } from '#runtime';
+import { openCluster } from '../cluster-file.ts';
+import { print, printJson, table } from '../output.ts';
+import { type DevclusterPlan, listeners, planDevcluster } from './plan.ts';
+import { failOnExit, type RunningNode, startNode, stopNodes } from './processes.ts';
+
+/** A cold start of nine processes takes a few seconds; a slow machine gets a minute. */
+const startTimeoutMs = 60_000;
+const pollIntervalMs = 100;
+
+interface Flags {
+  readonly dir: string;
+  readonly agents: number;
+  readonly origins: number;
+  readonly proxyPort: number;
+  readonly agentPort: number;
+  readonly agentPortStep: number;
+  readonly originPort: number;
+  readonly logLevel: string;
+  readonly json?: boolean;
+}
+
+export function devclusterCommand(): Command {
+  const clock = new SystemClock();
+  return new Command('devcluster')
+    .description('runs a cluster on this machine: every service a process of its own, data and logs below one folder; Ctrl-C stops it')
+    .option('--dir <folder>', 'where everything lies', '.shoal')
+    .option('--agents <n>', 'number of agents', whole(1, 50), 2)
+    .option('--origins <n>', 'number of origins', whole(1, 20), 3)
+    .option('--proxy-port <port>', "the proxy's registry; its gRPC port is the next one", whole(1, 65_534), 15_000)
+    .option('--agent-port <port>', "the first agent's registry; its gRPC port is the next one", whole(1, 65_534), 16_000)
+    .option('--agent-port-step <n>', 'distance between the ports of two agents', whole(2, 10_000), 1000)
+    .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
+    .option('--log-level <level>', 'debug, info, warn or error', 'info')
+    .option('--json', 'print the cluster as one JSON document when it is ready')
+    .action(async (flags: Flags) => runDevcluster(flags, clock));
+}
+
+async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
+  const plan = planDevcluster({ ...flags, directory: resolve(flags.dir), agentCount: flags.agents, originCount: flags.origins });
+  await checkPortsAreFree(plan);
+  await writeFiles(plan);
+  await makeCertificates(plan, clock);
+  const stopped = untilSignal();
+  const running: RunningNode[] = [];
+  try {
+    for (const node of plan.nodes) running.push(await startNode(node));
+    if (flags.json !== true) print(`Starting ${running.length} nodes; data and logs are in ${flags.dir}`);
+    const ready = await Promise.race([untilHealthy(plan, clock), stopped.then(() => false), ...running.map(failOnExit)]);
+    if (!ready) return;
+    if (flags.json === true)
+      printJson({
+        ...plan.cluster,
+        file: plan.clusterFile,
+        nodes: running.map(({ node, process: child }) => ({ ...node, pid: child.pid })),
+      });
+    else printReady(plan, running);
+    for (const node of running) void reportExit(node, stopped);
+    await Promise.race([stopped, renewCertificates(plan, clock)]);
+  } finally {
+    if (flags.json !== true) print('\nStopping…');
+    await stopNodes(running, clock);
+  }
+}
+
+function whole(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) throw new InvalidArgumentError(`use a whole number from ${min} to ${max}`);
+    return value;
+  };
+}
+
+async function checkPortsAreFree(plan: DevclusterPlan): Promise<void> {
+  for (const { id, endpoint } of listeners(plan.nodes)) {
+    const { host, port } = parseEndpoint(endpoint);
+    await new Promise<void>((free, taken) => {
+      const probe = createServer();
+      probe.once('error', () => {
+        const flag = id.startsWith('proxy') ? '--proxy-port' : id.startsWith('agent') ? '--agent-port' : '--origin-port';
+        taken(
+          new AppError('failed-precondition', `port ${port} (${id}) is in use: stop what listens there, or choose others with ${flag}`),
+        );
+      });
+      probe.listen(port, host, () => probe.close(() => free()));
+    });
+  }
+}
+
+async function writeFiles(plan: DevclusterPlan): Promise<void> {
+  for (const node of plan.nodes) {
+    await mkdir(dirname(node.configFile), { recursive: true });
+    await mkdir(dirname(node.logFile), { recursive: true });
+    await writeFile(node.configFile, stringify(node.config));
+  }
+  await writeFile(plan.clusterFile, stringify(plan.cluster));
+}
+
+/** The CA is made once; each start gives every node a fresh certificate. */
+async function makeCertificates(plan: DevclusterPlan, clock: SystemClock): Promise<void> {
+  const directory = new CertificateDirectory({ root: plan.certificates }, { clock });
+  await directory.authority().catch(async () => directory.init({ cluster: plan.clusterName }));
+  for (const { role, id } of plan.nodes) await directory.issue({ role, id });
+  await directory.issue({ role: 'operator', id: plan.cluster.operator });
+}
+
+async function renewCertificates(plan: DevclusterPlan, clock: SystemClock): Promise<never> {
+  const directory = new CertificateDirectory({ root: plan.certificates }, { clock });
+  for (;;) {
+    await clock.sleep(3_600_000);
+    await directory.renewDue();
+  }
+}
+
+async function untilHealthy(plan: DevclusterPlan, clock: SystemClock): Promise<boolean> {
+  await using session = await openCluster(plan.clusterFile);
+  const deadlineMs = clock.nowMs() + startTimeoutMs;
+  for (const node of plan.nodes) {
+    const target = { endpoint: node.grpc, role: node.role, id: node.id };
+    while (!(await session.channels.health(target, { timeoutMs: 1000 }))) {
+      if (clock.nowMs() > deadlineMs)
+        throw new AppError('deadline-exceeded', `${node.id} is not healthy after a minute; see ${node.logFile}`);
+      await clock.sleep(pollIntervalMs);
+    }
+  }
+  return true;
+}
+
+function printReady(plan: DevclusterPlan, running: readonly RunningNode[]): void {
+  const rows = running.map(({ node, process: child }) => [node.id, pc.green('healthy'), String(child.pid), node.grpc, node.registry ?? '']);
+  print(table(['NODE', 'STATE', 'PID', 'GRPC', 'REGISTRY'], rows));
+  const registryOf = (role: string): string[] =>
+    plan.nodes.flatMap((node) => (node.role === role && node.registry !== undefined ? [node.registry] : []));
+  const image = 'demo/app:v1';
+  print(
+    [
+      '',
+      'Push an image to the proxy, pull it from any agent:',
+      ...registryOf('proxy').flatMap((at) => [`  docker tag IMAGE ${at}/${image}`, `  docker push ${at}/${image}`]),
+      ...registryOf('agent').map((at) => `  docker pull ${at}/${image}`),
+      '',
+      `Look around: shoal status --cluster ${join(dirname(plan.clusterFile), 'cluster.yaml')}`,
+      'Ctrl-C stops the cluster; the data stays.',
+    ].join('\n'),
+  );
+}
+
+/** Tells of a node that ends while the cluster is meant to run. */
+async function reportExit({ node, exited }: RunningNode, stopped: Promise<void>): Promise<void> {
+  const stopping = stopped.then(() => undefined);
+  const how = await Promise.race([exited, stopping]);
+  if (how !== undefined) process.stderr.write(`${pc.red('ended')} ${node.id} (${how}); see ${node.logFile}\n`);
+}
+
+/** Resolves at the first SIGINT or SIGTERM. */
+function untilSignal(): Promise<void> {
+  return new Promise((resolveSignal) => {
+    const keepAlive = setInterval(() => undefined, 2 ** 30);
+    const onSignal = (): void => {
+      clearInterval(keepAlive);
+      resolveSignal();
+    };
+    process.once('SIGINT', onSignal);
+    process.once('SIGTERM', onSignal);
+  });
+}

@@ -1,0 +1,25 @@
+/** The `shoal` command. */
+import { Command } from 'commander';
+import { isAppError, toAppError } from '#core';
+import { version } from '#runtime';
+import { certsCommand } from './certs.ts';
+import { devclusterCommand } from './devcluster/command.ts';
+import { preloadCommand } from './preload.ts';
+import { statusCommand } from './status.ts';
+import { transfersCommand } from './transfers.ts';
+
+const program = new Command('shoal')
+  .description('Looks after a Shoal cluster: certificates, a development cluster, and what its nodes are doing.')
+  .version(version)
+  .addCommand(certsCommand())
+  .addCommand(devclusterCommand())
+  .addCommand(statusCommand())
+  .addCommand(transfersCommand())
+  .addCommand(preloadCommand());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`shoal: ${isAppError(error) ? error.message : (toAppError(error).stack ?? String(error))}\n`);
+  process.exitCode = 1;
+}

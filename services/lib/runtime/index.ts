@@ -1,0 +1,27 @@
+export { SystemClock, SystemRng } from './clock.ts';
+export {
+  type CommonConfig,
+  certificatesPart,
+  commonParts,
+  endpoint,
+  grpcPart,
+  logPart,
+  member,
+  members,
+  nodePart,
+  originsPart,
+  registryPart,
+  shutdownPart,
+  storePart,
+  swarmPart,
+  telemetryPart,
+} from './config-parts.ts';
+export { formatEndpoint, type HostPort, parseEndpoint } from './endpoint.ts';
+export { Lifecycle } from './lifecycle.ts';
+export { loadConfig, parseConfig } from './load-config.ts';
+export { nearestName } from './nearest-name.ts';
+export { type NodeContext, openNode } from './node-context.ts';
+export { type ComponentState, NodeDescription } from './node-description.ts';
+export { runService, type ServiceProgram } from './run-service.ts';
+export { durationMs, formatDuration, formatSize, parseDuration, parseSize, sizeBytes } from './units.ts';
+export { version } from './version.ts';

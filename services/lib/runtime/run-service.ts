@@ -1,0 +1,71 @@
+/** The main function of every service: config file, composition, listening, and a graceful end. */
+import { parseArgs } from 'node:util';
+import { stringify } from 'yaml';
+import type { z } from 'zod';
+import { isAppError, type Role, toAppError } from '#core';
+import type { CommonConfig } from './config-parts.ts';
+import { loadConfig } from './load-config.ts';
+import { type NodeContext, openNode } from './node-context.ts';
+import { version } from './version.ts';
+
+export interface ServiceProgram<C extends CommonConfig> {
+  readonly role: Role;
+  readonly schema: z.ZodType<C>;
+  /** Wires the service together; when it resolves, everything but the gRPC server listens. */
+  readonly compose: (config: C, node: NodeContext) => Promise<void>;
+}
+
+const usage = (role: Role): string =>
+  `Runs the ${role} of a Shoal cluster.
+
+  --config FILE    its YAML config (see deploy/config/${role}.yaml)
+  --print-config   check the config, print it with every default filled in, and end
+  --version        print the version
+  --help           this text`;
+
+/** Runs the service until it is told to stop; sets the exit code. Operating errors at start are one line on stderr, not a stack. */
+export async function runService<C extends CommonConfig>(program: ServiceProgram<C>): Promise<void> {
+  try {
+    process.exitCode = await run(program);
+  } catch (error) {
+    process.stderr.write(`shoal ${program.role}: ${isAppError(error) ? error.message : (toAppError(error).stack ?? String(error))}\n`);
+    process.exitCode = 1;
+    setTimeout(() => process.exit(), 1000).unref();
+  }
+}
+
+async function run<C extends CommonConfig>(program: ServiceProgram<C>): Promise<number> {
+  const { values } = parseArgs({
+    options: { config: { type: 'string' }, 'print-config': { type: 'boolean' }, version: { type: 'boolean' }, help: { type: 'boolean' } },
+  });
+  if (values.version === true) return print(version);
+  if (values.help === true) return print(usage(program.role));
+  if (values.config === undefined) {
+    process.stderr.write(`${usage(program.role)}\n\nshoal ${program.role}: --config is missing\n`);
+    return 2;
+  }
+  const config = loadConfig(program.schema, values.config);
+  if (values['print-config'] === true) return print(stringify(config).trimEnd());
+  return serve(program, config);
+}
+
+async function serve<C extends CommonConfig>(program: ServiceProgram<C>, config: C): Promise<number> {
+  const node = await openNode(program.role, config);
+  try {
+    await program.compose(config, node);
+    const address = await node.server.listen();
+    node.lifecycle.onStop('grpc', async () => node.server.drain({ graceMs: config.shutdown.grace }));
+    node.logger.info('ready', { grpc: `${address.host}:${address.port}`, version });
+  } catch (error) {
+    await node.lifecycle.stop();
+    throw error;
+  }
+  const exitCode = await node.lifecycle.untilStopped({ graceMs: config.shutdown.grace });
+  node.logger.info('stopped', { exitCode });
+  return exitCode;
+}
+
+function print(text: string): number {
+  process.stdout.write(`${text}\n`);
+  return 0;
+}

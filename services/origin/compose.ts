@@ -1,0 +1,52 @@
+/** The origin, put together: blobs it owns on disk, seeded to peers, written back to and refilled from durable storage. */
+import { join } from 'node:path';
+import { OriginCluster, TrackerDirectory } from '#cluster';
+import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
+import { PeerNode } from '#peer';
+import type { NodeContext } from '#runtime';
+import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend } from '#storage';
+import { BlobKeeper } from './blob-keeper.ts';
+import type { OriginConfig } from './config.ts';
+import { originHandlers } from './handlers.ts';
+import { Refill } from './refill.ts';
+import { WriteBack } from './write-back.ts';
+
+export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<void> {
+  const { lifecycle } = node;
+  const store = lifecycle.use(
+    'store',
+    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
+  );
+  const origins = lifecycle.use('origins', new OriginCluster({ ...config.origins, self: node.identity.id }, node));
+  const directory = lifecycle.use(
+    'trackers',
+    new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
+  );
+  const peer = lifecycle.use(
+    'peer',
+    await PeerNode.open({ ...config.swarm, fsync: true }, { ...node, self: node.identity, store, directory }),
+  );
+  const backend = await openBackend(config, node);
+  const queue = lifecycle.use(
+    'write-back queue',
+    await DurableQueue.open({ path: join(config.store.directory, 'write-back'), retryMaxMs: config.writeBack.retryMax }, node),
+  );
+  const writeBack = new WriteBack({ concurrency: config.writeBack.concurrency }, { ...node, queue, store, backend });
+  const refill = new Refill({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
+  const keeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
+
+  peer.attach(node.server);
+  node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));
+  node.description.store(store);
+  node.description.component('ring', () => origins.state());
+  node.description.component('write-back', () => writeBack.state());
+  lifecycle.spawn('write-back', async (options) => writeBack.run(options));
+}
+
+async function openBackend(config: OriginConfig, node: NodeContext): Promise<BlobBackend | undefined> {
+  if (config.backend === undefined) {
+    node.logger.warn('no durable storage configured: blobs live on the disks of their owners only', { key: 'backend' });
+    return undefined;
+  }
+  return node.lifecycle.use('backend', await FileBackend.open({ root: config.backend.directory }));
+}

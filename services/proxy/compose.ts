@@ -1,0 +1,47 @@
+/** The proxy, put together: a registry that takes pushes, over uploads on its disk and the owners who pull from it. */
+import { join } from 'node:path';
+import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
+import { peerIdOf } from '#core';
+import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
+import { MeshImageReader, MeshImageWriter } from '#images';
+import { PeerNode } from '#peer';
+import { createRegistry } from '#registry';
+import { type NodeContext, parseEndpoint } from '#runtime';
+import { DiskBlobStore, UploadStore } from '#storage';
+import type { ProxyConfig } from './config.ts';
+import { proxyHandlers } from './handlers.ts';
+
+export async function composeProxy(config: ProxyConfig, node: NodeContext): Promise<void> {
+  const { lifecycle, logger } = node;
+  const store = lifecycle.use(
+    'store',
+    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
+  );
+  const uploads = lifecycle.use(
+    'uploads',
+    await UploadStore.open(
+      { root: join(config.store.directory, 'uploads'), expiryMs: config.uploads.expiry, sessionsMax: config.uploads.sessions },
+      node,
+    ),
+  );
+  const origins = lifecycle.use('origins', new OriginCluster({ ...config.origins, writeQuorum: config.writeQuorum }, node));
+  const index = lifecycle.use('build-index', new BuildIndexClient({ members: config.buildIndexes }, node));
+  const directory = lifecycle.use(
+    'trackers',
+    new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
+  );
+  const peer = lifecycle.use('peer', await PeerNode.open(config.swarm, { ...node, self: node.identity, store, directory }));
+  const reader = new MeshImageReader({ index, blobs: peer });
+  const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
+  const writer = await MeshImageWriter.open({ index, origins, uploads, store, self, logger });
+
+  peer.attach(node.server);
+  node.server.addService('shoal.proxy.v1.ProxyService', ProxyServiceService, proxyHandlers({ uploads }));
+  node.description.store(store);
+  node.description.component('ring', () => origins.state());
+
+  const registry = await createRegistry({ allowedNetworks: config.registry.allowedNetworks }, { ...node, store: { reader, writer } });
+  const address = await registry.listen(parseEndpoint(config.registry.listen));
+  lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+  logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'accepted' });
+}
