@@ -233,6 +233,15 @@ export class Download implements Taker, RequestView {
     if (this.picker.isRequested(piece) && this.ledger.requesterCount(piece) === 0) this.picker.reopen(piece);
   }
 
+  /** A reader waits for the pieces from `firstPiece` up to `endPiece`; both are clamped to the blob. */
+  readerMoved(reader: ReaderId, firstPiece: number, endPiece: number, nowMs: number): void {
+    const first = Math.max(0, firstPiece);
+    const before = this.readers.get(reader);
+    const sinceMs = before?.firstPiece === first ? before.sinceMs : nowMs;
+    this.readers.set(reader, { firstPiece: first, endPiece: Math.min(endPiece, this.metainfo.pieceCount), sinceMs });
+    this.fillAll(nowMs);
+  }
+
   // Pieces
 
   received(link: OutboundLink, piece: number, sizeBytes: number, nowMs: number): void {
@@ -282,8 +291,10 @@ export class Download implements Taker, RequestView {
     link.inFlightBytes -= request.sizeBytes;
     this.#context.intake.release(request.sizeBytes, false);
     this.reopen(piece);
-    if (reason === 'busy') link.restUntilMs = nowMs + this.options.busyRetryMs;
-    else if (reason === 'not-have' && link.source.counted) this.picker.sourceLoses(link.source, piece);
+    if (reason === 'busy') {
+      // Once, it steers towards pieces nobody has; twice, it means what it says.
+      if (!this.picker.defer(link.source, piece)) link.restUntilMs = nowMs + this.options.busyRetryMs;
+    } else if (reason === 'not-have' && link.source.counted) this.picker.sourceLoses(link.source, piece);
     else {
       this.candidates.pause(link.candidate, nowMs + goneMs);
       link.candidate.complete = false;

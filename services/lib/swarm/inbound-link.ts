@@ -13,6 +13,8 @@ export class InboundLink {
   readonly openedMs: number;
   #state: 'open' | 'draining' | 'closed' = 'open';
   readonly #queue: number[] = [];
+  /** Pieces refused once in favour of fresh ones; the second time they are served. */
+  readonly #steered = new Set<number>();
   readonly #inService: Service[] = [];
   activeMs: number;
   servedBytes = 0;
@@ -41,6 +43,13 @@ export class InboundLink {
   /** The next piece to serve, -1 when nothing waits. */
   get head(): number {
     return this.#queue[0] ?? -1;
+  }
+
+  /** True the first time: the peer is asked to choose another piece. */
+  steer(piece: number): boolean {
+    if (this.#steered.has(piece)) return false;
+    this.#steered.add(piece);
+    return true;
   }
 
   isIdle(nowMs: number, afterMs: number): boolean {

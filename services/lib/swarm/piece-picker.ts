@@ -3,7 +3,7 @@
  * for nor here) stand in one typed array sorted by rarity, with the end of each rarity's bucket, so a change of rarity is one
  * swap and a pick looks at the rarest bucket first. Complete sources are not counted: they would raise every piece alike.
  */
-import { assert, type Bitfield, type Rng } from '#core';
+import { assert, Bitfield, type Rng } from '#core';
 
 const open = 0;
 const requested = 1;
@@ -20,6 +20,8 @@ export interface PieceSource {
   readonly counted: boolean;
   /** Open pieces it has, kept for counted sources; ask {@link PiecePicker.usefulCount}. */
   usefulCount: number;
+  /** Pieces it would rather give later; they are picked when it has nothing else. */
+  deferred: Bitfield | undefined;
 }
 
 export class PiecePicker {
@@ -84,7 +86,7 @@ export class PiecePicker {
   /** A source joins. `have` is taken over: it changes as the source gains pieces. */
   addSource(have: Bitfield): PieceSource {
     assert(have.length === this.#pieceCount, 'a source speaks of the same blob');
-    const source: PieceSource = { have, counted: !have.isFull, usefulCount: 0 };
+    const source: PieceSource = { have, counted: !have.isFull, usefulCount: 0, deferred: undefined };
     this.#sources.push(source);
     if (!source.counted) return source;
     this.#top += 1;
@@ -128,6 +130,17 @@ export class PiecePicker {
   /** An open piece that the source has, rarest first, random among equals; -1 when there is none. Changes nothing. */
   pick(source: PieceSource): number {
     if (this.usefulCount(source) === 0) return -1;
+    const first = this.#scan(source, source.deferred);
+    return first >= 0 || source.deferred === undefined ? first : this.#scan(source, undefined);
+  }
+
+  /** The source asks to be spared a piece for now; false when it had asked before. */
+  defer(source: PieceSource, piece: number): boolean {
+    source.deferred ??= new Bitfield(this.#pieceCount);
+    return source.deferred.add(piece);
+  }
+
+  #scan(source: PieceSource, except: Bitfield | undefined): number {
     let start = source.counted ? (this.#bucketEnd[0] ?? 0) : 0;
     for (let rarity = source.counted ? 1 : 0; rarity <= this.#top; rarity += 1) {
       const end = this.#bucketEnd[rarity] ?? 0;
@@ -137,7 +150,7 @@ export class PiecePicker {
         for (let step = 0; step < size; step += 1) {
           const at = start + offset + step;
           const piece = this.#order[at < end ? at : at - size] ?? 0;
-          if (source.have.has(piece)) return piece;
+          if (source.have.has(piece) && except?.has(piece) !== true) return piece;
         }
       }
       start = end;

@@ -9,6 +9,8 @@ import type { LinkId, ReaderId } from './types.ts';
 export interface ReaderWindow {
   readonly firstPiece: number;
   readonly endPiece: number;
+  /** Since when it waits for `firstPiece`. */
+  readonly sinceMs: number;
 }
 
 /** What the choice looks at. */
@@ -41,13 +43,15 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
 }
 
 function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
-  for (const { firstPiece, endPiece } of view.readers.values()) {
+  for (const { firstPiece, endPiece, sinceMs } of view.readers.values()) {
+    // A source that would rather give something else is pressed only after the others had their chance.
+    const deferred = nowMs - sinceMs < view.options.checkIntervalMs ? link.source.deferred : undefined;
     let missingCount = 0;
     for (let piece = firstPiece; piece < endPiece && missingCount < view.options.readerPieces; piece += 1) {
       const state = view.picker.stateOf(piece);
       if (state === 'verified') continue;
       missingCount += 1;
-      if (!link.source.have.has(piece)) continue;
+      if (!link.source.have.has(piece) || deferred?.has(piece) === true) continue;
       if (state === 'open') return { piece, instead: undefined };
       if (missingCount === 1 && state === 'requested' && isEveryHolderBehind(view, link, piece, nowMs))
         return { piece, instead: undefined };

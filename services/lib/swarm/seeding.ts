@@ -127,8 +127,10 @@ export class Seeding {
   #take(link: InboundLink, transfer: Transfer, piece: number, nowMs: number): RefusalReason | undefined {
     if (link.state !== 'open') return 'draining';
     if (!transfer.have.has(piece)) return 'not-have';
+    // A seed gives every piece away once before it gives one twice: until then no swarm can finish.
+    if (transfer.isSeed && this.#uploads.isSpent(transfer.digest, piece) && link.steer(piece)) return 'busy';
     const outcome = link.enqueue(piece, this.#context.options.requestQueuePerLink, nowMs);
-    if (outcome === 'queued') this.#uploads.changed(transfer.digest, 1);
+    if (outcome === 'queued') this.#uploads.queued(transfer.digest, piece);
     return outcome === 'full' ? 'busy' : undefined;
   }
 

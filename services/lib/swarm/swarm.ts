@@ -197,11 +197,8 @@ export class Swarm {
       case 'peers-offered':
         return download.offer(event.peers, nowMs);
       case 'reader-moved':
-        download.readers.set(event.reader, {
-          firstPiece: Math.max(0, event.firstPiece),
-          endPiece: Math.min(event.endPiece, transfer.metainfo.pieceCount),
-        });
-        return download.fillAll(nowMs);
+        download.readerMoved(event.reader, event.firstPiece, event.endPiece, nowMs);
+        return;
       case 'reader-closed':
         download.readers.delete(event.reader);
         return;

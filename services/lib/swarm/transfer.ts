@@ -36,6 +36,11 @@ export class Transfer {
     return this.#download;
   }
 
+  /** It was complete from the start. */
+  get isSeed(): boolean {
+    return this.completedMs === this.startedMs;
+  }
+
   sizeOf(piece: number): number {
     return pieceSize(this.metainfo, piece);
   }

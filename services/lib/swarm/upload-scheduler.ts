@@ -8,11 +8,13 @@ import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
 import { TokenBucket } from './token-bucket.ts';
 
-/** The inbound links of one blob and how often each of its pieces was sent (saturating at 255). */
+/** The inbound links of one blob and how often each of its pieces was promised or sent (saturating at 255). */
 interface Queue {
   readonly digest: Digest;
   readonly links: InboundLink[];
-  readonly sentCounts: Uint8Array;
+  readonly givenCounts: Uint8Array;
+  /** Pieces given to nobody yet. */
+  freshCount: number;
   readonly sizeOf: (piece: number) => number;
   queuedCount: number;
 }
@@ -53,7 +55,7 @@ export class UploadScheduler {
   add(link: InboundLink, digest: Digest, pieceCount: number, sizeOf: (piece: number) => number): void {
     let queue = this.#byDigest.get(digest);
     if (queue === undefined) {
-      queue = { digest, links: [], sentCounts: new Uint8Array(pieceCount), sizeOf, queuedCount: 0 };
+      queue = { digest, links: [], givenCounts: new Uint8Array(pieceCount), freshCount: pieceCount, sizeOf, queuedCount: 0 };
       this.#byDigest.set(digest, queue);
       this.#queues.push(queue);
     }
@@ -76,6 +78,21 @@ export class UploadScheduler {
   changed(digest: Digest, by: number): void {
     this.#queueOf(digest).queuedCount += by;
     this.#queuedCount += by;
+  }
+
+  /** A request for the piece was queued. */
+  queued(digest: Digest, piece: number): void {
+    const queue = this.#queueOf(digest);
+    const count = queue.givenCounts[piece] ?? 0;
+    if (count === 0) queue.freshCount -= 1;
+    queue.givenCounts[piece] = Math.min(255, count + 1);
+    this.changed(digest, 1);
+  }
+
+  /** The piece was promised to one link while others could still be given something that nobody has. */
+  isSpent(digest: Digest, piece: number): boolean {
+    const queue = this.#queueOf(digest);
+    return queue.links.length > 1 && queue.freshCount > 0 && (queue.givenCounts[piece] ?? 0) > 0;
   }
 
   /** A service ended. */
@@ -109,7 +126,6 @@ export class UploadScheduler {
     queue.links.splice(queue.links.indexOf(link), 1);
     queue.links.push(link);
     const piece = link.start(nowMs);
-    queue.sentCounts[piece] = Math.min(255, (queue.sentCounts[piece] ?? 0) + 1);
     this.changed(queue.digest, -1);
     this.#inServiceCount += 1;
     return { link, digest: queue.digest, piece };
@@ -123,7 +139,7 @@ export class UploadScheduler {
       const head = link.head;
       if (head < 0 || link.inServiceCount >= this.#options.serveConcurrencyPerLink) continue;
       if (link.passedOverCount >= 2 * queue.links.length) return link;
-      const count = queue.sentCounts[head] ?? 0;
+      const count = queue.givenCounts[head] ?? 0;
       if (count < bestCount) {
         best = link;
         bestCount = count;
