@@ -1,0 +1,128 @@
+/** Turns typed handlers into what grpc-js calls: context in, promises and async iterables out, AppErrors as statuses. */
+import type { EventEmitter } from 'node:events';
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+  ServerDuplexStream,
+  ServerWritableStream,
+  UntypedHandleCall,
+} from '@grpc/grpc-js';
+import { AppError, type Clock, isAppError, type Logger, peerIdOf } from '#core';
+import type { AdmittedCall, CallGate } from './call-gate.ts';
+import { publicErrorOf, statusFromError } from './status.ts';
+import { readAll, writeAll } from './streams.ts';
+import type { CallContext, WireMethod } from './types.ts';
+
+/** Handlers without their types; `WireServer.addService` has checked them. */
+export type UnaryFunction = (request: unknown, context: CallContext) => Promise<unknown>;
+export type ServerStreamFunction = (request: unknown, context: CallContext) => AsyncIterable<unknown>;
+export type BidiFunction = (requests: AsyncIterable<unknown>, context: CallContext) => AsyncIterable<unknown>;
+
+export interface HandlerDeps {
+  readonly gate: CallGate;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+type SurfaceCall = EventEmitter & { readonly metadata: Metadata; getDeadline(): Date | number };
+
+/** A call on its way through a handler. */
+interface RunningCall {
+  readonly admitted: AdmittedCall;
+  readonly context: CallContext;
+  /** The handler is done: the signal stays quiet from now on. */
+  finish(): void;
+}
+
+/** The grpc-js handler for `method`. */
+export function grpcHandler(method: WireMethod, handler: unknown, deps: HandlerDeps): UntypedHandleCall {
+  // The kind of the function follows from the method; `Handlers<S>` has checked it where the handler was given.
+  if (method.requestStream) return bidi(handler as BidiFunction, deps);
+  return method.responseStream ? serverStream(handler as ServerStreamFunction, deps) : unary(handler as UnaryFunction, deps);
+}
+
+/** A handler of a unary method. */
+export function unary(handler: UnaryFunction, deps: HandlerDeps): handleUnaryCall<unknown, unknown> {
+  return (call, callback) => {
+    const running = begin(call, deps, false);
+    void (async () => {
+      try {
+        const response = await running.admitted.span.run(() => handler(call.request, running.context));
+        running.finish();
+        callback(null, response);
+      } catch (error) {
+        running.finish();
+        callback(failure(error, running, deps));
+      }
+    })();
+  };
+}
+
+function serverStream(handler: ServerStreamFunction, deps: HandlerDeps): handleServerStreamingCall<unknown, unknown> {
+  return (call) => {
+    const running = begin(call, deps, true);
+    void respond(call, () => handler(call.request, running.context), running, deps);
+  };
+}
+
+function bidi(handler: BidiFunction, deps: HandlerDeps): handleBidiStreamingCall<unknown, unknown> {
+  return (call) => {
+    const running = begin(call, deps, true);
+    const { signal } = running.context;
+    const gone = (): Error => (isAppError(signal.reason) ? signal.reason : new AppError('cancelled', 'the caller went away'));
+    void respond(call, () => handler(readAll(call, gone), running.context), running, deps);
+  };
+}
+
+async function respond(
+  call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
+  handle: () => AsyncIterable<unknown>,
+  running: RunningCall,
+  deps: HandlerDeps,
+): Promise<void> {
+  try {
+    await running.admitted.span.run(() => writeAll(call, handle()));
+    running.finish();
+    if (!call.destroyed) call.end();
+  } catch (error) {
+    running.finish();
+    const status = failure(error, running, deps);
+    if (!call.destroyed) call.emit('error', status);
+  }
+}
+
+/** Makes the context of a call; its signal follows the caller, the deadline and, for streams, the draining of the server. */
+function begin(call: SurfaceCall, deps: HandlerDeps, isStream: boolean): RunningCall {
+  const admitted = deps.gate.admitted(call.metadata);
+  const abort = new AbortController();
+  const { draining } = deps.gate;
+  const onDrain = (): void => abort.abort(draining.reason);
+  const onCancelled = (): void => {
+    const late = Number(call.getDeadline()) <= deps.clock.wallMs();
+    abort.abort(
+      late ? new AppError('deadline-exceeded', 'the deadline of the call passed') : new AppError('cancelled', 'the caller went away'),
+    );
+  };
+  const finish = (): void => {
+    call.off('cancelled', onCancelled);
+    draining.removeEventListener('abort', onDrain);
+  };
+  call.on('cancelled', onCancelled);
+  if (isStream) {
+    if (draining.aborted) onDrain();
+    else draining.addEventListener('abort', onDrain, { once: true });
+  }
+  const { caller, callerAddress, path } = admitted;
+  const logger = deps.logger.child({ rpc: path.slice(1), caller: peerIdOf(caller) });
+  return { admitted, context: { caller, callerAddress, signal: abort.signal, logger }, finish };
+}
+
+function failure(error: unknown, running: RunningCall, { logger }: HandlerDeps): ReturnType<typeof statusFromError> & Error {
+  const status = statusFromError(error);
+  if (publicErrorOf(error) !== error && publicErrorOf(error).code === 'internal') {
+    logger.error('handler failed', { rpc: running.admitted.path, error });
+  }
+  return Object.assign(new Error(status.details), status);
+}

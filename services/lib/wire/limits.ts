@@ -1,0 +1,39 @@
+/** The limits of the wire, each with its reason. Sizes are in bytes, times in milliseconds. */
+
+/** The largest message of any call: metainfo of a 1 TiB blob carries 8 MiB of hashes. */
+export const messageSizeBytesMax = 16 * 1024 * 1024;
+/** The largest frame of an exchange: a piece of 4 MiB and its header, with room to spare. */
+export const exchangeFrameSizeBytesMax = 5 * 1024 * 1024;
+/** The largest frame a downloader may send: 256 indexes need 1,286 bytes, a hello 74. */
+export const exchangeRequestSizeBytesMax = 4 * 1024;
+/** Indexes in one frame, as the proto says. */
+export const indexCountMax = 256;
+/** The receive window of a client: 4 MiB fills 1 Gbit/s at 30 ms of round trip. */
+export const flowControlWindowBytes = 4 * 1024 * 1024;
+
+export const callTimeoutMsDefault = 10_000;
+/** How long a dialled exchange waits for `accepted` or `refused`, and a server for the hello. */
+export const exchangeOpenTimeoutMsDefault = 10_000;
+/** Attempts of an idempotent call in all. */
+export const attemptCountMax = 3;
+/** Wait before the second attempt, doubled after each: short, because a caller waits. Jittered by half. */
+export const retryBackoffMsMin = 50;
+export const retryBackoffMsMax = 500;
+
+/** A connection that nobody has used for this long is closed. */
+export const channelIdleMsDefault = 5 * 60_000;
+/** Connections of one process to others: below the usual file limit of 4,096 with room for blobs and inbound connections. */
+export const channelCountMaxDefault = 1024;
+/** Streams of one inbound connection. */
+export const concurrentStreamCountMaxDefault = 1024;
+
+/** Pings find a dead peer in 40 s; more often would keep idle radios and NAT tables busy. */
+export const keepaliveMs = 30_000;
+export const keepaliveTimeoutMs = 10_000;
+/** Bounds of the wait between attempts to connect. */
+export const reconnectBackoffMsMin = 100;
+export const reconnectBackoffMsMax = 5_000;
+/** How long running calls may go on after `drain` by default. */
+export const drainGraceMsDefault = 10_000;
+/** A health check that takes longer than this is a failed one. */
+export const healthTimeoutMsDefault = 2_000;

@@ -1,0 +1,88 @@
+/**
+ * Frames that carry pieces, encoded where the piece's bytes already are. The layout is the one of `ExchangeResponse{piece}`: the header
+ * (`0A <length> 08 <index> 7A <length>`, each number a varint) is written right before the body, so that nothing is copied.
+ */
+
+import { AppError, assert } from '#core';
+import { ExchangeResponse } from '#gen/shoal/peer/v1/exchange';
+import { exchangeFrameSizeBytesMax } from './limits.ts';
+import type { PieceFrame } from './types.ts';
+
+/** Three tags of one byte and three varints of at most five. */
+const headerRoomBytes = 18;
+const tagOfPiece = 0x0a;
+const tagOfIndex = 0x08;
+const tagOfData = 0x7a;
+
+class RoomyFrame implements PieceFrame {
+  readonly body: Buffer;
+  readonly bytes: Buffer;
+
+  constructor(sizeBytes: number) {
+    // Not from Node's shared pool: a frame lives as long as the transport needs it.
+    this.bytes = Buffer.allocUnsafeSlow(headerRoomBytes + sizeBytes);
+    this.body = this.bytes.subarray(headerRoomBytes);
+  }
+}
+
+/** Memory for one piece of `sizeBytes`, at most 4 MiB, uninitialised. */
+export function pieceFrame(sizeBytes: number): PieceFrame {
+  assert(
+    Number.isSafeInteger(sizeBytes) && sizeBytes >= 0 && sizeBytes + headerRoomBytes <= exchangeFrameSizeBytesMax,
+    'a piece fits a frame',
+  );
+  return new RoomyFrame(sizeBytes);
+}
+
+/** The encoded message: a view of the frame's memory. The index is at most 2^32 - 1. */
+export function encodePiece(index: number, frame: PieceFrame): Buffer {
+  assert(frame instanceof RoomyFrame, 'the frame was made by pieceFrame');
+  const { bytes, body } = frame;
+  let at = headerRoomBytes;
+  if (body.byteLength > 0) {
+    at = writeVarintBefore(bytes, at, body.byteLength);
+    at = writeByteBefore(bytes, at, tagOfData);
+  }
+  if (index !== 0) {
+    at = writeVarintBefore(bytes, at, index);
+    at = writeByteBefore(bytes, at, tagOfIndex);
+  }
+  at = writeVarintBefore(bytes, at, bytes.byteLength - at);
+  at = writeByteBefore(bytes, at, tagOfPiece);
+  return bytes.subarray(at);
+}
+
+/** Encodes any frame but a piece. */
+export function encodeFrame(frame: NonNullable<ExchangeResponse['frame']>): Buffer {
+  const bytes = ExchangeResponse.encode({ frame }).finish();
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Decodes a frame; a piece's bytes are a view of `bytes`. Throws `invalid-argument` for a malformed or oversized frame. */
+export function decodeFrame(bytes: Uint8Array): ExchangeResponse['frame'] {
+  if (bytes.byteLength > exchangeFrameSizeBytesMax) throw new AppError('invalid-argument', 'exchange: the frame is too large');
+  try {
+    return ExchangeResponse.decode(bytes).frame;
+  } catch (error) {
+    throw new AppError('invalid-argument', 'exchange: the frame is malformed', { cause: error });
+  }
+}
+
+function writeByteBefore(bytes: Buffer, end: number, byte: number): number {
+  bytes[end - 1] = byte;
+  return end - 1;
+}
+
+/** Writes a varint that ends at `end`; returns where it starts. */
+function writeVarintBefore(bytes: Buffer, end: number, value: number): number {
+  let length = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) length += 1;
+  const start = end - length;
+  let rest = value;
+  for (let at = start; at < end - 1; at += 1) {
+    bytes[at] = (rest % 0x80) | 0x80;
+    rest = Math.floor(rest / 0x80);
+  }
+  bytes[end - 1] = rest;
+  return start;
+}
