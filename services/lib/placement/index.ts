@@ -1,0 +1,3 @@
+export { type CheckResult, defaultHealthThresholds, type HealthState, type HealthThresholds, MemberHealth } from './health.ts';
+export { hashDigest, hashMember, type KeyHash, mixedUnit, scoreOf, type Weighted } from './rendezvous.ts';
+export { Ring, ringMembersMax } from './ring.ts';
