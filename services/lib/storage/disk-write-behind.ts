@@ -3,6 +3,7 @@
  * what is already in the file is ever recorded, so a crash loses progress but never gains any.
  */
 import type { FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Clock, Histogram, Logger, Metainfo, Meter } from '#core';
 import type { BlobRecords } from './blob-records.ts';
 import { minuteOf } from './catalog.ts';
@@ -105,7 +106,7 @@ export class DiskWriteBehind {
       const file = await entry.data.file;
       if (file === undefined) await syncPath(path);
       else await this.timedSync(file);
-      await syncPath(`${path}/..`);
+      await syncPath(dirname(path));
     });
     entry.data.durable = true;
     this.#unsynced.delete(entry);

@@ -3,8 +3,9 @@
  * again with growing pauses, and never drops a task by itself.
  */
 import type { Database } from 'lmdb';
-import { AppError, assert, type Clock, isAppError, type Logger, type Rng, toAppError } from '#core';
+import { AppError, assert, type Clock, type Logger, type Rng, toAppError } from '#core';
 import type { EmbeddedDb } from './database.ts';
+import { DueHeap } from './due-heap.ts';
 import { onDisk } from './fs-errors.ts';
 
 export interface DurableQueueOptions<T> {
@@ -69,6 +70,8 @@ export class DurableQueue<T> {
   readonly #deps: DurableQueueDeps;
   readonly #table: Database<Row, string>;
   readonly #tasks = new Map<string, Task>();
+  /** Holds each task that does not run; entries whose time is no longer the task's are stale. */
+  readonly #heap = new DueHeap<Task>();
   #wake: () => void = () => undefined;
 
   private constructor(options: DurableQueueOptions<T>, deps: DurableQueueDeps) {
@@ -84,7 +87,7 @@ export class DurableQueue<T> {
     const latestMs = deps.clock.wallMs() + queue.#options.backoffMaxMs;
     for (const { key, value } of queue.#table.getRange()) {
       const row = { ...value, dueMs: Math.min(value.dueMs, latestMs) };
-      queue.#tasks.set(key, { key, row, running: false, generation: 0 });
+      queue.#add({ key, row, running: false, generation: 0 });
     }
     return queue;
   }
@@ -107,10 +110,10 @@ export class DurableQueue<T> {
     }
     const nowMs = this.#deps.clock.wallMs();
     const row = { payload, attempts: 0, enqueuedMs: known?.row.enqueuedMs ?? nowMs, dueMs: nowMs, lastError: null };
-    if (known === undefined) this.#tasks.set(key, { key, row, running: false, generation: 0 });
+    if (known === undefined) this.#add({ key, row, running: false, generation: 0 });
     else {
-      known.row = row;
       known.generation += 1;
+      this.#reschedule(known, row);
     }
     await this.#save(key, row);
     await this.#flushed();
@@ -125,16 +128,23 @@ export class DurableQueue<T> {
     assert(options.concurrency >= 1, 'a queue runs with at least one worker');
     const { signal } = options;
     const running = new Set<Promise<void>>();
+    signal.addEventListener('abort', () => this.#wake(), { once: true });
     while (!signal.aborted) {
-      const woken = this.#nextWake(signal);
-      for (const task of this.#due(options.concurrency - running.size)) {
+      const woken = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      while (running.size < options.concurrency) {
+        const task = this.#takeDue();
+        if (task === undefined) break;
         const attempt = this.#attempt(task, worker, signal).finally(() => {
           running.delete(attempt);
           this.#wake();
         });
         running.add(attempt);
       }
-      await woken(running.size < options.concurrency ? this.#waitMs() : undefined);
+      const cancel = running.size < options.concurrency ? this.#wakeWhenDue() : undefined;
+      await woken;
+      cancel?.();
     }
     await Promise.all(running);
   }
@@ -143,7 +153,7 @@ export class DurableQueue<T> {
   async retryNow(key: string): Promise<boolean> {
     const task = this.#tasks.get(key);
     if (task === undefined) return false;
-    task.row = { ...task.row, dueMs: this.#deps.clock.wallMs() };
+    this.#reschedule(task, { ...task.row, dueMs: this.#deps.clock.wallMs() });
     await this.#save(key, task.row);
     this.#wake();
     return true;
@@ -189,6 +199,7 @@ export class DurableQueue<T> {
       if (!signal.aborted) await this.#failed(task, generation, toAppError(error));
     } finally {
       task.running = false;
+      this.#heap.push(task.row.dueMs, task);
     }
   }
 
@@ -223,33 +234,37 @@ export class DurableQueue<T> {
     return Math.ceil(fullMs / 2) + this.#deps.rng.below(Math.floor(fullMs / 2) + 1);
   }
 
-  /** Up to `count` due tasks, the longest due first. */
-  #due(count: number): readonly Task[] {
-    if (count <= 0) return [];
-    const nowMs = this.#deps.clock.wallMs();
-    const due: Task[] = [];
-    for (const task of this.#tasks.values()) if (!task.running && task.row.dueMs <= nowMs) due.push(task);
-    return due.sort((a, b) => a.row.dueMs - b.row.dueMs).slice(0, count);
+  #add(task: Task): void {
+    this.#tasks.set(task.key, task);
+    this.#heap.push(task.row.dueMs, task);
   }
 
-  /** Until the next task is due; undefined when none waits. */
-  #waitMs(): number | undefined {
-    let dueMs = Number.POSITIVE_INFINITY;
-    for (const task of this.#tasks.values()) if (!task.running && task.row.dueMs < dueMs) dueMs = task.row.dueMs;
-    return dueMs === Number.POSITIVE_INFINITY ? undefined : Math.max(0, dueMs - this.#deps.clock.wallMs());
+  #reschedule(task: Task, row: Row): void {
+    task.row = row;
+    if (!task.running) this.#heap.push(row.dueMs, task);
   }
 
-  /** Listens from now on; the returned function waits for a wake-up, the signal, or the time given. */
-  #nextWake(signal: AbortSignal): (waitMs: number | undefined) => Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#wake = resolve;
-    return async (waitMs) => {
-      const cancel = waitMs === undefined ? undefined : this.#deps.clock.after(waitMs, resolve);
-      signal.addEventListener('abort', () => resolve(), { once: true });
-      if (signal.aborted) resolve();
-      await promise;
-      cancel?.();
-    };
+  /** The earliest task that waits; what the heap says of others is out of date. */
+  #earliest(): Task | undefined {
+    for (let item = this.#heap.peek(); item !== undefined; item = this.#heap.peek()) {
+      const task = item.value;
+      if (!task.running && item.dueMs === task.row.dueMs && this.#tasks.get(task.key) === task) return task;
+      this.#heap.pop();
+    }
+    return undefined;
+  }
+
+  #takeDue(): Task | undefined {
+    const task = this.#earliest();
+    if (task === undefined || task.row.dueMs > this.#deps.clock.wallMs()) return undefined;
+    this.#heap.pop();
+    return task;
+  }
+
+  #wakeWhenDue(): (() => void) | undefined {
+    const task = this.#earliest();
+    if (task === undefined) return undefined;
+    return this.#deps.clock.after(Math.max(0, task.row.dueMs - this.#deps.clock.wallMs()), () => this.#wake());
   }
 
   #report(task: Task): QueuedTask {

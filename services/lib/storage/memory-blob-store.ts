@@ -62,6 +62,10 @@ export class MemoryBlobStore implements BlobStore {
 
   async adopt(path: string, metainfo: Metainfo, _options: { readonly fsync: boolean }): Promise<void> {
     await onDisk('taking over a file', async () => {
+      if (this.#catalog.complete(metainfo.digest) !== undefined) {
+        await rm(path, { force: true });
+        return;
+      }
       const bytes = await readFile(path);
       if (bytes.byteLength !== metainfo.sizeBytes) {
         throw new AppError('data-loss', 'a finished file has another size than its metainfo; upload it again');
