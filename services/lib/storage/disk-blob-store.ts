@@ -2,7 +2,7 @@
  * Blobs on a node's disk. Files hold the bytes, LMDB the rows; a blob is here when both agree (see paths.ts and
  * disk-recovery.ts). What changes a digest's files and rows runs under that digest's lock; what counts bytes is synchronous.
  */
-import { open, stat } from 'node:fs/promises';
+import { open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, assert, type Clock, type Counter, type Digest, type Logger, type Metainfo, type Meter } from '#core';
 import { BlobRecords } from './blob-records.ts';
@@ -257,7 +257,8 @@ export class DiskBlobStore implements BlobStore {
       await moveInto(from, path, options);
       await this.#writeBehind.recordComplete(metainfo, { pinned: false, fsync: options.fsync });
     } catch (error) {
-      await removeFile(path);
+      // Back to where it came from: a finished upload can be adopted again, a temporary file goes.
+      await rename(path, from).catch(() => undefined);
       if (from.endsWith('.tmp')) await removeFile(from);
       throw error;
     }
