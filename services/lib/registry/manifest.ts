@@ -36,9 +36,7 @@ const foreignLayer = /\.nondistributable\.|\.foreign\./;
 export function parseManifest(bytes: Uint8Array, contentType: string | undefined): ParsedManifest {
   const json = parseJson(bytes);
   const mediaType = mediaTypeOf(json, contentType);
-  const shape = shapes.get(mediaType);
-  if (shape === undefined)
-    throw invalid(`media type ${mediaType.slice(0, 120)} is not a manifest's; push an OCI or Docker schema 2 manifest`);
+  const shape = shapeOf(mediaType);
   if (shape !== 'artifact' && json['schemaVersion'] !== 2)
     throw invalid('schemaVersion must be 2; push an OCI or Docker schema 2 manifest');
   if (isPresent(json['manifests']) && (isPresent(json['layers']) || isPresent(json['config']))) {
@@ -58,6 +56,12 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     case 'artifact':
       return { ...common, blobs: blobsOf(json['blobs'] ?? [], 'blobs'), manifests: [], either: [], artifactType: own };
   }
+}
+
+function shapeOf(mediaType: string): Shape {
+  const shape = shapes.get(mediaType);
+  if (shape !== undefined) return shape;
+  throw invalid(`media type ${mediaType.slice(0, 120)} is not a manifest's; push an OCI or Docker schema 2 manifest`);
 }
 
 type References = Pick<ParsedManifest, 'blobs' | 'manifests' | 'either'>;

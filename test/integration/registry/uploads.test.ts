@@ -197,7 +197,7 @@ describe('uploads that fail', () => {
   it('know nothing of other sessions', async () => {
     await using harness = await startHarness();
     const location = await start(harness);
-    const unknown = ['/v2/other/blobs/uploads/' + location.split('/').at(-1), `${uploads}${'0'.repeat(36)}`, `${uploads}x`];
+    const unknown = [`/v2/other/blobs/uploads/${location.split('/').at(-1)}`, `${uploads}${'0'.repeat(36)}`, `${uploads}x`];
     for (const path of unknown) {
       for (const method of ['GET', 'PATCH', 'PUT', 'DELETE']) {
         const query = method === 'PUT' ? `?digest=${digestOf(randomBytes(4))}` : '';

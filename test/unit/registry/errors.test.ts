@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { AppError } from '#core';
+import { toRegistryError } from '../../../services/lib/registry/errors.ts';
+
+describe('toRegistryError', () => {
+  it('lists every missing reference as an error of its own', () => {
+    const error = new AppError('failed-precondition', 'missing', { data: { kind: 'missing', digests: 'sha256:a,sha256:b' } });
+    const failure = toRegistryError(error);
+    assert.equal(failure.status, 400);
+    assert.deepEqual(JSON.parse(failure.body().toString()), {
+      errors: [
+        { code: 'MANIFEST_BLOB_UNKNOWN', message: 'missing', detail: { digest: 'sha256:a' } },
+        { code: 'MANIFEST_BLOB_UNKNOWN', message: 'missing', detail: { digest: 'sha256:b' } },
+      ],
+    });
+  });
+
+  it('keeps the details when headers are added', () => {
+    const error = new AppError('out-of-range', 'no', { data: { offsetBytes: 5 } });
+    const failure = toRegistryError(error).withHeaders({ range: '0-4' });
+    assert.deepEqual([failure.status, failure.headers], [416, { range: '0-4' }]);
+    assert.deepEqual(JSON.parse(failure.body().toString()).errors[0].detail, { offsetBytes: 5 });
+  });
+
+  it('tells by kind what is unknown', () => {
+    const codeOf = (kind: string): string =>
+      JSON.parse(
+        toRegistryError(new AppError('not-found', 'x', { data: { kind } }))
+          .body()
+          .toString(),
+      ).errors[0].code;
+    const kinds = ['repository', 'manifest', 'blob', 'upload'];
+    assert.deepEqual(kinds.map(codeOf), ['NAME_UNKNOWN', 'MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'BLOB_UPLOAD_UNKNOWN']);
+  });
+
+  it('calls an aborted signal unavailable and hides what an unknown error says', () => {
+    assert.equal(toRegistryError(new DOMException('x', 'AbortError')).status, 503);
+    const failure = toRegistryError(new Error('EACCES /var/lib/secret'));
+    assert.equal(failure.status, 500);
+    assert.ok(!failure.body().toString().includes('secret'));
+  });
+});
