@@ -1,0 +1,163 @@
+/** The links on which this node serves: exchanges in, events to the engine, pieces from disk to the transport. */
+import { assert, type Bitfield, type Clock, type Digest, identityOf, type Logger, pieceSize, type Role, toAppError } from '#core';
+import type { LinkId, RefusalReason } from '#swarm';
+import { type InboundExchange, pieceFrame } from '#wire';
+import type { Engine } from './engine.ts';
+import type { PeerMetrics } from './metrics.ts';
+import type { Shelf } from './shelf.ts';
+import { ByteBudget } from './waiting.ts';
+
+export interface InboundLinksDeps {
+  readonly engine: Engine;
+  readonly shelf: Shelf;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: PeerMetrics;
+}
+
+interface Link {
+  readonly exchange: InboundExchange;
+  readonly digest: Digest;
+  readonly role: Role;
+}
+
+export class InboundLinks {
+  readonly #options: { readonly sendBytesMax: number; readonly sendTimeoutMs: number };
+  readonly #deps: InboundLinksDeps;
+  readonly #links = new Map<LinkId, Link>();
+  readonly #budget: ByteBudget;
+  readonly #idleWaiters: (() => void)[] = [];
+
+  constructor(options: { readonly sendBytesMax: number; readonly sendTimeoutMs: number }, deps: InboundLinksDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#budget = new ByteBudget(options.sendBytesMax);
+  }
+
+  get count(): number {
+    return this.#links.size;
+  }
+
+  /** Bytes read from disk that the transport has not taken. */
+  get sendBytes(): number {
+    return this.#budget.takenBytes;
+  }
+
+  /** A peer opened an exchange. Its listener is set before this returns. */
+  add(exchange: InboundExchange): void {
+    const { engine, shelf } = this.#deps;
+    const link = engine.newLink();
+    const { digest, peer } = exchange;
+    this.#links.set(link, { exchange, digest, role: identityOf(peer).role });
+    shelf.linkOpened(digest);
+    exchange.listen({
+      requested: (pieces) => engine.post({ type: 'pieces-requested', link, pieces }),
+      cancelled: (pieces) => engine.post({ type: 'pieces-cancelled', link, pieces }),
+      closed: (error) => {
+        if (this.#forget(link) !== undefined) engine.post({ type: 'link-closed', link, failed: error !== undefined });
+      },
+    });
+    engine.post({ type: 'link-requested', link, digest, peer });
+  }
+
+  has(link: LinkId): boolean {
+    return this.#links.has(link);
+  }
+
+  accept(link: LinkId, have: Bitfield): void {
+    this.#links.get(link)?.exchange.accept(have);
+  }
+
+  refuse(link: LinkId, reason: RefusalReason, retryAfterMs: number): void {
+    this.#forget(link)?.exchange.refuse(reason, retryAfterMs);
+  }
+
+  tellHave(link: LinkId, pieces: readonly number[]): void {
+    this.#links.get(link)?.exchange.have(pieces);
+  }
+
+  refusePiece(link: LinkId, piece: number, reason: RefusalReason): void {
+    this.#links.get(link)?.exchange.pieceRefused(piece, reason);
+  }
+
+  close(link: LinkId): void {
+    this.#forget(link)?.exchange.close();
+  }
+
+  /** Reads the piece and sends it; the engine hears how it ended. */
+  serve(link: LinkId, piece: number): void {
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    void this.#serve(link, entry, piece);
+  }
+
+  /** Resolves when no link is left. */
+  async idle(): Promise<void> {
+    while (this.#links.size > 0) await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  closeAll(): void {
+    for (const link of [...this.#links.keys()]) this.close(link);
+  }
+
+  async #serve(link: LinkId, entry: Link, piece: number): Promise<void> {
+    const { engine, shelf, logger } = this.#deps;
+    const metainfo = shelf.metainfo(entry.digest);
+    if (metainfo === undefined) return engine.post({ type: 'piece-unreadable', link, piece });
+    const sizeBytes = pieceSize(metainfo, piece);
+    await this.#budget.take(sizeBytes);
+    try {
+      if (!this.#links.has(link)) return;
+      const frame = pieceFrame(sizeBytes);
+      try {
+        const shared = await shelf.acquire(entry.digest);
+        try {
+          await shared.blob.readInto(frame.body, piece * metainfo.pieceLengthBytes);
+        } finally {
+          await shared.release();
+        }
+      } catch (error) {
+        logger.warn('a piece cannot be read', { digest: entry.digest, piece, error: toAppError(error) });
+        return engine.post({ type: 'piece-unreadable', link, piece });
+      }
+      if (!this.#links.has(link)) return;
+      if (!(await this.#send(link, entry, piece, frame))) return;
+      this.#deps.metrics.sentBytes.add(sizeBytes, { role: entry.role });
+      this.#deps.metrics.sentPieces.add(1, { role: entry.role });
+      engine.post({ type: 'piece-sent', link, piece, sizeBytes });
+    } finally {
+      this.#budget.release(sizeBytes);
+    }
+  }
+
+  /** True when the transport has taken the piece; otherwise the link is closed. */
+  async #send(link: LinkId, entry: Link, piece: number, frame: ReturnType<typeof pieceFrame>): Promise<boolean> {
+    const cancelTimeout = this.#deps.clock.after(this.#options.sendTimeoutMs, () => this.#fail(link, 'the receiver takes no bytes'));
+    try {
+      await entry.exchange.piece(piece, frame);
+      return true;
+    } catch (error) {
+      this.#fail(link, toAppError(error).message);
+      return false;
+    } finally {
+      cancelTimeout();
+    }
+  }
+
+  #fail(link: LinkId, why: string): void {
+    const entry = this.#forget(link);
+    if (entry === undefined) return;
+    this.#deps.logger.debug('a link was ended while serving', { digest: entry.digest, peer: entry.exchange.peer, why });
+    entry.exchange.close();
+    this.#deps.engine.post({ type: 'link-closed', link, failed: true });
+  }
+
+  #forget(link: LinkId): Link | undefined {
+    const entry = this.#links.get(link);
+    if (entry === undefined) return undefined;
+    assert(this.#links.delete(link), 'a known link is removed');
+    this.#deps.shelf.linkClosed(entry.digest);
+    if (this.#links.size === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
+    return entry;
+  }
+}

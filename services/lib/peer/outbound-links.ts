@@ -1,0 +1,180 @@
+/** The links on which this node downloads: dials, requests, and the received pieces until the engine says what becomes of them. */
+import { AppError, Bitfield, type Digest, identityOf, type Logger, type PeerId, toAppError } from '#core';
+import type { LinkId } from '#swarm';
+import type { ExchangeRefusal, OutboundExchange } from '#wire';
+import type { PeerChannels } from './deps.ts';
+import type { Engine } from './engine.ts';
+
+/** What a download wants to know of its links, for its watchdog and its messages. */
+export interface LinkObserver {
+  linkOpened(peer: PeerId): void;
+  linkRefused(peer: PeerId, reason: ExchangeRefusal): void;
+  /** `opened`: it had been accepted. */
+  linkEnded(peer: PeerId, opened: boolean, error: Error | undefined): void;
+}
+
+export interface OutboundLinksDeps {
+  readonly engine: Engine;
+  readonly channels: PeerChannels;
+  readonly logger: Logger;
+}
+
+export interface DialTarget {
+  readonly digest: Digest;
+  readonly peer: PeerId;
+  readonly endpoint: string;
+}
+
+interface Link {
+  readonly digest: Digest;
+  readonly peer: PeerId;
+  readonly observer: LinkObserver;
+  exchange: OutboundExchange | undefined;
+  opened: boolean;
+  /** Received pieces whose event has not been applied: more than one only if events had to queue up. */
+  readonly pieces: { readonly index: number; readonly bytes: Uint8Array }[];
+}
+
+/** A received piece on its way to the disk. */
+export interface ReceivedPiece {
+  readonly peer: PeerId;
+  readonly bytes: Uint8Array;
+}
+
+export class OutboundLinks {
+  readonly #heldBytesMax: number;
+  readonly #deps: OutboundLinksDeps;
+  readonly #links = new Map<LinkId, Link>();
+  #heldBytes = 0;
+  #paused = false;
+
+  constructor(options: { readonly heldBytesMax: number }, deps: OutboundLinksDeps) {
+    this.#heldBytesMax = options.heldBytesMax;
+    this.#deps = deps;
+  }
+
+  get count(): number {
+    return this.#links.size;
+  }
+
+  /** Bytes of pieces that were received and are not on disk. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** Opens a link; the engine hears what becomes of it. */
+  dial(link: LinkId, to: DialTarget, watch: { readonly pieceCount: number; readonly observer: LinkObserver }): void {
+    const { engine, channels } = this.#deps;
+    const { digest, peer, endpoint } = to;
+    const entry: Link = { digest, peer, observer: watch.observer, exchange: undefined, opened: false, pieces: [] };
+    this.#links.set(link, entry);
+    try {
+      entry.exchange = channels.dialExchange({ endpoint, ...identityOf(peer) }, digest, {
+        accepted: (complete, bitfield) => this.#accepted(link, complete, bitfield, watch.pieceCount),
+        refused: (reason, retryAfterMs) => {
+          if (!this.#remove(link)) return;
+          entry.observer.linkRefused(peer, reason);
+          engine.post({ type: 'link-refused', link, reason, retryAfterMs });
+        },
+        have: (pieces) => {
+          if (this.#links.has(link)) engine.post({ type: 'peer-has', link, pieces });
+        },
+        piece: (index, bytes) => this.#received(link, index, bytes),
+        pieceRefused: (piece, reason) => {
+          if (this.#links.has(link)) engine.post({ type: 'piece-refused', link, piece, reason });
+        },
+        closed: (error) => this.#closed(link, error),
+      });
+      if (this.#paused) entry.exchange.pause();
+    } catch (error) {
+      this.#closed(link, toAppError(error));
+    }
+  }
+
+  has(link: LinkId): boolean {
+    return this.#links.has(link);
+  }
+
+  request(link: LinkId, pieces: readonly number[]): void {
+    this.#links.get(link)?.exchange?.request(pieces);
+  }
+
+  cancel(link: LinkId, pieces: readonly number[]): void {
+    this.#links.get(link)?.exchange?.cancel(pieces);
+  }
+
+  close(link: LinkId): void {
+    const entry = this.#remove(link);
+    if (entry === undefined) return;
+    entry.observer.linkEnded(entry.peer, entry.opened, undefined);
+    entry.exchange?.close();
+  }
+
+  /** The piece that a `write-piece` or `drop-piece` effect speaks of. The caller gives its bytes back by `release` after writing. */
+  take(link: LinkId, index: number): ReceivedPiece | undefined {
+    const entry = this.#links.get(link);
+    const piece = entry?.pieces.find((other) => other.index === index);
+    return entry === undefined || piece === undefined ? undefined : { peer: entry.peer, bytes: piece.bytes };
+  }
+
+  hold(sizeBytes: number): void {
+    this.#heldBytes += sizeBytes;
+    if (this.#paused || this.#heldBytes <= this.#heldBytesMax) return;
+    this.#paused = true;
+    for (const { exchange } of this.#links.values()) exchange?.pause();
+  }
+
+  release(sizeBytes: number): void {
+    this.#heldBytes -= sizeBytes;
+    if (!this.#paused || this.#heldBytes > this.#heldBytesMax / 2) return;
+    this.#paused = false;
+    for (const { exchange } of this.#links.values()) exchange?.resume();
+  }
+
+  closeAll(): void {
+    for (const link of [...this.#links.keys()]) this.close(link);
+  }
+
+  #accepted(link: LinkId, complete: boolean, bitfield: Uint8Array, pieceCount: number): void {
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    let have: Bitfield;
+    try {
+      have = complete ? Bitfield.full(pieceCount) : Bitfield.fromBytes(bitfield, pieceCount);
+    } catch (error) {
+      entry.exchange?.close();
+      this.#closed(link, toAppError(error));
+      return;
+    }
+    entry.opened = true;
+    entry.observer.linkOpened(entry.peer);
+    this.#deps.engine.post({ type: 'link-accepted', link, have });
+  }
+
+  #received(link: LinkId, index: number, bytes: Uint8Array): void {
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    const piece = { index, bytes };
+    entry.pieces.push(piece);
+    this.#deps.engine.post({ type: 'piece-received', link, piece: index, sizeBytes: bytes.byteLength }, () => {
+      entry.pieces.splice(entry.pieces.indexOf(piece), 1);
+    });
+  }
+
+  #closed(link: LinkId, error: Error | undefined): void {
+    const entry = this.#remove(link);
+    if (entry === undefined) return;
+    entry.observer.linkEnded(entry.peer, entry.opened, error);
+    if (error !== undefined) {
+      const { code, message } = error instanceof AppError ? error : toAppError(error);
+      this.#deps.logger.debug('a link to a source ended', { digest: entry.digest, peer: entry.peer, code, why: message });
+    }
+    this.#deps.engine.post({ type: 'link-closed', link, failed: error !== undefined });
+  }
+
+  #remove(link: LinkId): Link | undefined {
+    const entry = this.#links.get(link);
+    if (entry !== undefined) this.#links.delete(link);
+    return entry;
+  }
+}

@@ -1,0 +1,121 @@
+/** The readers handed out by `open`: of a complete blob, of one still on its way, and of bytes in memory. */
+import { AppError, type BlobReader, type ByteRange, type CallOptions, piecesOfRange } from '#core';
+import { type PartialBlob, type ReadableBlob, readRange } from '#storage';
+import type { ReaderId } from '#swarm';
+import type { Interest } from './downloads.ts';
+import type { SharedBlob } from './shared-blob.ts';
+
+/** Chunks from disk: large enough to be cheap, small enough for a reader that stops early. */
+const chunkBytes = 1024 * 1024;
+
+/** Told the time of the first byte, once. */
+export type FirstByte = () => void;
+
+/** A complete blob. */
+export class StoredReader implements BlobReader {
+  readonly sizeBytes: number;
+  readonly #blob: ReadableBlob;
+
+  constructor(blob: ReadableBlob) {
+    this.#blob = blob;
+    this.sizeBytes = blob.metainfo.sizeBytes;
+  }
+
+  read(range: ByteRange, { signal }: CallOptions): AsyncIterable<Uint8Array> {
+    checkRange(range, this.sizeBytes);
+    return readRange(this.#blob, range, { signal, chunkBytes });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#blob[Symbol.asyncDispose]();
+  }
+}
+
+/** A tiny blob in memory. */
+export class BytesReader implements BlobReader {
+  readonly sizeBytes: number;
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.sizeBytes = bytes.byteLength;
+  }
+
+  async *read(range: ByteRange, { signal }: CallOptions): AsyncGenerator<Uint8Array> {
+    checkRange(range, this.sizeBytes);
+    signal.throwIfAborted();
+    if (range.endByte > range.startByte) yield this.#bytes.subarray(range.startByte, range.endByte);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing is held.
+  }
+}
+
+export interface DownloadReaderDeps {
+  readonly interest: Interest;
+  /** The reader becomes a user of it. */
+  readonly blob: SharedBlob<PartialBlob>;
+  readonly newReaderId: () => ReaderId;
+  readonly firstByte: FirstByte;
+  readonly readAheadBytes: number;
+}
+
+/** A blob on its way: pieces in order, each as soon as it is verified. The same handle reads on when the blob is complete. */
+export class DownloadReader implements BlobReader {
+  readonly sizeBytes: number;
+  readonly #deps: DownloadReaderDeps;
+  readonly #blob: SharedBlob<PartialBlob>;
+  readonly #ended = new AbortController();
+  #readCount = 0;
+  #closed = false;
+
+  constructor(deps: DownloadReaderDeps) {
+    this.#deps = deps;
+    this.#blob = deps.blob.retain();
+    this.sizeBytes = deps.blob.metainfo.sizeBytes;
+  }
+
+  async *read(range: ByteRange, options: CallOptions): AsyncGenerator<Uint8Array> {
+    checkRange(range, this.sizeBytes);
+    const { download } = this.#deps.interest;
+    const { pieceLengthBytes } = this.#blob.metainfo;
+    const { first, end } = piecesOfRange(range, pieceLengthBytes);
+    const signal = AbortSignal.any([options.signal, this.#ended.signal]);
+    signal.throwIfAborted();
+    const reader = this.#deps.newReaderId();
+    const aheadCount = Math.max(1, Math.floor(this.#deps.readAheadBytes / pieceLengthBytes));
+    this.#blob.retain();
+    this.#readCount += 1;
+    try {
+      for (let piece = first; piece < end; piece += 1) {
+        if (!download.hasPiece(piece)) download.readerMoved(reader, piece, Math.min(end, piece + aheadCount));
+        const bytes = await download.piece(piece, signal);
+        const pieceStart = piece * pieceLengthBytes;
+        const from = Math.max(range.startByte, pieceStart);
+        const to = Math.min(range.endByte, pieceStart + pieceLengthBytes);
+        if (this.#readCount === 1 && piece === first) this.#deps.firstByte();
+        if (bytes !== undefined) yield bytes.subarray(from - pieceStart, to - pieceStart);
+        else yield* readRange(this.#blob.blob, { startByte: from, endByte: to }, { signal, chunkBytes });
+      }
+    } finally {
+      download.readerClosed(reader);
+      await this.#blob.release();
+    }
+  }
+
+  /** Reads under way end with an error; the interest in the blob is given up. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ended.abort(new AppError('cancelled', 'the reader was closed'));
+    this.#deps.interest.release();
+    await this.#blob.release();
+  }
+}
+
+/** Throws `out-of-range` unless the range lies inside the blob. */
+function checkRange({ startByte, endByte }: ByteRange, sizeBytes: number): void {
+  if (startByte >= 0 && startByte <= endByte && endByte <= sizeBytes) return;
+  throw new AppError('out-of-range', `the range must lie inside the blob of ${sizeBytes} bytes`, { data: { startByte, endByte } });
+}

@@ -1,0 +1,135 @@
+/** Tiny blobs without a swarm: one unary RPC to an owner, a second one when the first is slow, verified and stored. */
+
+import type { PeerDirectory } from '#cluster';
+import {
+  AppError,
+  algorithmOf,
+  type Clock,
+  type Digest,
+  digestOf,
+  identityOf,
+  type Logger,
+  leafSizeBytes,
+  type Rng,
+  shuffle,
+  toAppError,
+} from '#core';
+import { PeerServiceService } from '#gen/shoal/peer/v1/peer_service';
+import type { BlobStore } from '#storage';
+import type { PeerOffer } from '#swarm';
+import { digestToProto } from '#wire';
+import type { PeerChannels } from './deps.ts';
+import type { PeerMetrics } from './metrics.ts';
+import type { ResolvedPeerOptions } from './options.ts';
+
+export interface TinyDeps {
+  readonly channels: PeerChannels;
+  readonly directory: PeerDirectory;
+  readonly store: BlobStore;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+  readonly metrics: PeerMetrics;
+}
+
+export class TinyFetcher {
+  readonly #options: ResolvedPeerOptions;
+  readonly #deps: TinyDeps;
+  readonly #running = new Map<Digest, Promise<Uint8Array | undefined>>();
+
+  constructor(options: ResolvedPeerOptions, deps: TinyDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  /**
+   * The bytes of the blob, which is then complete in the store and announced; undefined when no owner has it or answers, so that the
+   * directory must say what to do. Concurrent callers share one fetch.
+   */
+  fetch(digest: Digest): Promise<Uint8Array | undefined> {
+    let running = this.#running.get(digest);
+    if (running === undefined) {
+      running = this.#fetch(digest).finally(() => this.#running.delete(digest));
+      this.#running.set(digest, running);
+    }
+    return running;
+  }
+
+  async #fetch(digest: Digest): Promise<Uint8Array | undefined> {
+    const owners = shuffle([...this.#deps.directory.owners(digest)], this.#deps.rng);
+    if (owners.length === 0) return undefined;
+    const bytes = await this.#race(digest, owners);
+    if (bytes === undefined) return undefined;
+    await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
+    this.#deps.directory.update(digest, { state: 'complete', peersWanted: 0 });
+    return bytes;
+  }
+
+  /** Asks one owner after the other: the next when one fails, or when none has answered for the hedge time. The first answer wins. */
+  async #race(digest: Digest, owners: readonly PeerOffer[]): Promise<Uint8Array | undefined> {
+    const ended = new AbortController();
+    let nextIndex = 0;
+    let runningCount = 0;
+    let cancelHedge: (() => void) | undefined;
+    try {
+      return await new Promise<Uint8Array | undefined>((resolve) => {
+        const startNext = (): void => {
+          cancelHedge?.();
+          const owner = owners[nextIndex];
+          if (owner === undefined) {
+            if (runningCount === 0) resolve(undefined);
+            return;
+          }
+          nextIndex += 1;
+          runningCount += 1;
+          cancelHedge = this.#deps.clock.after(this.#options.tinyHedgeMs, startNext);
+          void this.#ask(digest, owner, ended.signal).then((bytes) => {
+            runningCount -= 1;
+            if (bytes !== undefined) resolve(bytes);
+            else startNext();
+          });
+        };
+        startNext();
+      });
+    } finally {
+      cancelHedge?.();
+      ended.abort();
+    }
+  }
+
+  /** Undefined for any failure. */
+  async #ask(digest: Digest, owner: PeerOffer, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const { channels, logger, metrics } = this.#deps;
+    const identity = identityOf(owner.peer);
+    try {
+      const client = channels.client(PeerServiceService, { endpoint: owner.endpoint, ...identity });
+      const { data } = await client.fetchBlob({ digest: digestToProto(digest) }, { signal, timeoutMs: this.#options.tinyTimeoutMs });
+      if (data.byteLength > leafSizeBytes || digestOf(data, algorithmOf(digest)) !== digest) {
+        metrics.corruptPieces.add(1, { role: identity.role });
+        logger.warn('an owner sent a corrupt blob', { digest, peer: owner.peer });
+        return undefined;
+      }
+      metrics.receivedPieces.add(1, { role: identity.role });
+      metrics.receivedBytes.add(data.byteLength, { role: identity.role });
+      return data;
+    } catch (error) {
+      const { code, message } = toAppError(error);
+      if (!signal.aborted) logger.debug('an owner did not give a tiny blob', { digest, peer: owner.peer, code, why: message });
+      return undefined;
+    }
+  }
+}
+
+/** What a handler of `FetchBlob` answers. Throws `not-found`, `failed-precondition`. */
+export async function readTiny(store: BlobStore, digest: Digest): Promise<Uint8Array> {
+  const stat = store.stat(digest);
+  if (stat !== undefined && stat.sizeBytes > leafSizeBytes) {
+    throw new AppError('failed-precondition', 'the blob is not tiny; fetch it by an exchange', { data: { sizeBytes: stat.sizeBytes } });
+  }
+  const blob = stat === undefined ? undefined : await store.open(digest);
+  if (blob === undefined) throw new AppError('not-found', 'the blob is not here; ask another owner', { data: { kind: 'blob' } });
+  await using open = blob;
+  const bytes = Buffer.allocUnsafe(open.metainfo.sizeBytes);
+  await open.readInto(bytes, 0);
+  return bytes;
+}
