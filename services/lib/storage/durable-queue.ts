@@ -80,7 +80,7 @@ export class DurableQueue<T> {
     this.#table = options.db.openDB<Row, string>({ name: options.name, encoding: 'json' });
   }
 
-  /** Opens or creates the queue with the tasks of the run before. The database stays the caller's to close. */
+  /** Opens or creates the queue with the tasks of the run before. The database stays the caller's to close, after the runs. */
   static async open<T>(options: DurableQueueOptions<T>, deps: DurableQueueDeps): Promise<DurableQueue<T>> {
     const queue = new DurableQueue(options, deps);
     // A wall clock that was set back must not put a task off for longer than a pause.

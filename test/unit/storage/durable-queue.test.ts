@@ -148,12 +148,14 @@ test('tasks, attempts and errors survive a restart, and what cannot be read is k
   const second = await setUp(t, { db: first.db, clock: first.clock });
   assert.deepEqual(second.queue.list({ limit: 9 }).slice(0, 2), before);
   const done: string[] = [];
-  second.run(async (payload) => void done.push(payload));
+  const stopSecond = second.run(async (payload) => void done.push(payload));
   await until(() => done.length === 1 && second.queue.list({ limit: 9 })[1]?.attempts === 1);
   second.clock.advance(1000);
   await until(() => second.queue.size() === 1);
   assert.deepEqual(done, ['y', 'x']);
   assert.match(second.queue.list({ limit: 1 })[0]?.lastError ?? '', /not a text/);
+  // The first setting closes the database at the test's end.
+  await stopSecond();
 });
 
 test('an attempt that ends because the run stops does not count', async (t) => {
