@@ -56,22 +56,33 @@ export async function callUnary(method: WireMethod, request: unknown, options: C
   const { signal } = options;
   const deadlineMs = clock.nowMs() + (options.timeoutMs ?? callTimeoutMsDefault);
   const observed = observeCall(method.path, deps);
+  const attempt = (): Promise<unknown> =>
+    attemptUnary(method, request, observed.metadata, { signal, timeoutMs: deadlineMs - clock.nowMs() }, deps);
   try {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const response = await attemptUnary(method, request, observed.metadata, { signal, timeoutMs: deadlineMs - clock.nowMs() }, deps);
-        observed.end(Status.OK);
-        return response;
-      } catch (error) {
-        const waitMs = retryDelayMs(error, attempt, deps.rng);
-        if (!isIdempotent(method.path) || waitMs === undefined || clock.nowMs() + waitMs >= deadlineMs) throw error;
-        await clock.sleep(waitMs, signal === undefined ? {} : { signal });
-      }
-    }
+    const response = await (isIdempotent(method.path) ? retried(attempt, { deadlineMs, signal }, deps) : attempt());
+    observed.end(Status.OK);
+    return response;
   } catch (error) {
     const failure = signal?.aborted ? abortError(signal) : toAppError(error);
     observed.end(statusFromError(failure).code, failure);
     throw failure;
+  }
+}
+
+async function retried(
+  attempt: () => Promise<unknown>,
+  options: { readonly deadlineMs: number; readonly signal: AbortSignal | undefined },
+  { clock, rng }: CallerDeps,
+): Promise<unknown> {
+  const { deadlineMs, signal } = options;
+  for (let count = 1; ; count += 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const waitMs = retryDelayMs(error, count, rng);
+      if (waitMs === undefined || clock.nowMs() + waitMs >= deadlineMs) throw error;
+      await clock.sleep(waitMs, signal === undefined ? {} : { signal });
+    }
   }
 }
 

@@ -68,6 +68,7 @@ export class WireServer implements AsyncDisposable {
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING' });
   readonly #healthy = new Map<string, boolean>([['', true]]);
   #state: 'new' | 'listening' | 'draining' | 'closed' = 'new';
+  #address: string | undefined;
   #draining: Promise<void> | undefined;
 
   constructor(options: WireServerOptions, deps: WireServerDeps) {
@@ -127,6 +128,7 @@ export class WireServer implements AsyncDisposable {
         else reject(new AppError('unavailable', `cannot listen on ${address}: free the port or configure another`, { cause: error }));
       });
     });
+    this.#address = `${address.slice(0, address.lastIndexOf(':'))}:${port}`;
     this.#state = 'listening';
     for (const name of this.#healthy.keys()) this.#publish(name);
     this.#deps.logger.info('gRPC server listening', { host, port });
@@ -151,10 +153,9 @@ export class WireServer implements AsyncDisposable {
     for (const name of this.#healthy.keys()) this.#publish(name);
     this.#gate.drain();
     await this.#within(graceMs, this.#gate.idle());
-    const closed = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
-    await this.#within(Math.min(graceMs, closeTimeoutMs), closed);
-    this.#server.forceShutdown();
-    await closed;
+    // Without channelz forceShutdown forgets the connections; drain does not, but only before tryShutdown has closed them.
+    if (this.#address !== undefined) this.#server.drain(this.#address, Math.min(graceMs, closeTimeoutMs));
+    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     this.#state = 'closed';
   }
 

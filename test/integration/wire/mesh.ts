@@ -3,7 +3,15 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Clock, type NodeIdentity, nullMeter, type Role, silentLogger } from '#core';
 import { type Authority, createAuthority, issueLeaf, parseTlsMaterial, StaticCertificateSource, type TlsMaterial } from '#pki';
-import { ChannelPool, type ChannelPoolDeps, type ChannelPoolOptions, type Target, WireServer, type WireServerOptions } from '#wire';
+import {
+  ChannelPool,
+  type ChannelPoolDeps,
+  type ChannelPoolOptions,
+  type Target,
+  WireServer,
+  type WireServerDeps,
+  type WireServerOptions,
+} from '#wire';
 
 /** The machine's own time: sockets do not wait for a manual clock. */
 export const realClock: Clock = {
@@ -15,7 +23,7 @@ export const realClock: Clock = {
     return () => clearTimeout(timer);
   },
   sleep: async (delayMs, options = {}) => {
-    await sleep(delayMs, undefined, { ...options, ref: false });
+    await sleep(delayMs, undefined, options);
   },
 };
 
@@ -52,9 +60,10 @@ export class Mesh {
     add: (server: WireServer) => void,
     options: Partial<WireServerOptions> = {},
     material?: TlsMaterial,
+    overrides: Partial<WireServerDeps> = {},
   ): Promise<TestServer> {
     const certificates = new StaticCertificateSource(material ?? (await this.material(identity)));
-    const deps = { certificates, clock: realClock, logger: silentLogger, meter: nullMeter };
+    const deps = { certificates, clock: realClock, logger: silentLogger, meter: nullMeter, ...overrides };
     const server = new WireServer({ host: '127.0.0.1', port: 0, ...options }, deps);
     add(server);
     const { port } = await server.listen();

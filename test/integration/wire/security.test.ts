@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
+import { isAppError, type NodeIdentity, nullMeter, peerIdOf, silentLogger } from '#core';
 import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
 import { NodeServiceService } from '#gen/shoal/node/v1/node_service';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
-import { isAppError, type NodeIdentity, peerIdOf, silentLogger, nullMeter } from '#core';
 import { roleDnsName, StaticCertificateSource } from '#pki';
 import { ChannelPool, type Handlers } from '#wire';
 import { Mesh, realClock } from './mesh.ts';
@@ -140,7 +140,12 @@ test('a role that the policy does not name is refused for a stream and for an ex
       listBlobs: async () => ({ blobs: [], nextPageToken: '' }),
       listPeers: async () => ({ peers: [] }),
     });
-    server.addPeerService({ exchange: () => void (calls += 1), fetchBlob: async () => ({ data: new Uint8Array(0) }) });
+    server.addPeerService({
+      exchange: () => {
+        calls += 1;
+      },
+      fetchBlob: async () => ({ data: new Uint8Array(0) }),
+    });
   });
   const pool = await mesh.pool('operator');
   const requests = async function* () {
