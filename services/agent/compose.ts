@@ -4,7 +4,7 @@ import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
 import { MeshImageReader } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
-import { type NodeContext, parseEndpoint } from '#runtime';
+import { type NodeContext, parseEndpoint, swarmLimits } from '#runtime';
 import { DiskBlobStore } from '#storage';
 import type { AgentConfig } from './config.ts';
 import { agentHandlers } from './handlers.ts';
@@ -21,7 +21,10 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     'trackers',
     new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
   );
-  const peer = lifecycle.use('peer', await PeerNode.open(config.swarm, { ...node, self: node.identity, store, directory }));
+  const peer = lifecycle.use(
+    'peer',
+    await PeerNode.open({ swarm: swarmLimits(config.swarm) }, { ...node, self: node.identity, store, directory }),
+  );
   const reader = new MeshImageReader({ index, blobs: peer });
 
   peer.attach(node.server);

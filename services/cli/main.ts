@@ -7,6 +7,7 @@ import { devclusterCommand } from './devcluster/command.ts';
 import { preloadCommand } from './preload.ts';
 import { statusCommand } from './status.ts';
 import { transfersCommand } from './transfers.ts';
+import { uploadsCommand } from './uploads.ts';
 
 const program = new Command('shoal')
   .description('Looks after a Shoal cluster: certificates, a development cluster, and what its nodes are doing.')
@@ -15,6 +16,7 @@ const program = new Command('shoal')
   .addCommand(devclusterCommand())
   .addCommand(statusCommand())
   .addCommand(transfersCommand())
+  .addCommand(uploadsCommand())
   .addCommand(preloadCommand());
 
 try {

@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { OriginCluster, TrackerDirectory } from '#cluster';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { PeerNode } from '#peer';
-import type { NodeContext } from '#runtime';
-import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend } from '#storage';
+import { type NodeContext, swarmLimits } from '#runtime';
+import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
 import { BlobKeeper } from './blob-keeper.ts';
 import type { OriginConfig } from './config.ts';
 import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
-import { WriteBack } from './write-back.ts';
+import { decodeWriteBack, WriteBack } from './write-back.ts';
 
 export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<void> {
   const { lifecycle } = node;
@@ -24,13 +24,12 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   );
   const peer = lifecycle.use(
     'peer',
-    await PeerNode.open({ ...config.swarm, fsync: true }, { ...node, self: node.identity, store, directory }),
+    await PeerNode.open({ swarm: swarmLimits(config.swarm), fsync: true }, { ...node, self: node.identity, store, directory }),
   );
   const backend = await openBackend(config, node);
-  const queue = lifecycle.use(
-    'write-back queue',
-    await DurableQueue.open({ path: join(config.store.directory, 'write-back'), retryMaxMs: config.writeBack.retryMax }, node),
-  );
+  const db = await openDatabase(join(config.store.directory, 'write-back'));
+  lifecycle.onStop('write-back queue', async () => db.close());
+  const queue = await DurableQueue.open({ db, name: 'write-back', decode: decodeWriteBack, backoffMaxMs: config.writeBack.retryMax }, node);
   const writeBack = new WriteBack({ concurrency: config.writeBack.concurrency }, { ...node, queue, store, backend });
   const refill = new Refill({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
   const keeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
@@ -48,5 +47,5 @@ async function openBackend(config: OriginConfig, node: NodeContext): Promise<Blo
     node.logger.warn('no durable storage configured: blobs live on the disks of their owners only', { key: 'backend' });
     return undefined;
   }
-  return node.lifecycle.use('backend', await FileBackend.open({ root: config.backend.directory }));
+  return node.lifecycle.use('backend', await FileBackend.open({ root: config.backend.directory }, node));
 }

@@ -28,7 +28,7 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
       if (request.sources.length > sourcesMax) throw new AppError('invalid-argument', `sources: at most ${sourcesMax}`);
       const inline = request.inlineData.byteLength > 0 || request.sources.length === 0 ? request.inlineData : undefined;
       return keeper.ingest(
-        { metainfo: metainfoFromProto(request.metainfo), sources: request.sources.map(peerFromProto), inline },
+        { metainfo: metainfoFromProto(request.metainfo), sources: request.sources.map((source) => peerFromProto(source)), inline },
         { signal },
       );
     },
@@ -64,12 +64,11 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
     },
     async listWriteBacks(request) {
       const limit = pageSize(request.pageSize);
-      const after = pageDigest(request.pageToken) ?? '';
-      const waiting = writeBack.list().filter(({ digest }) => digest > after);
-      const page = waiting.slice(0, limit);
+      const after = pageDigest(request.pageToken);
+      const page = writeBack.list({ limit, ...(after === undefined ? {} : { after }) });
       return {
         writeBacks: page.map((task) => ({ ...task, digest: digestToProto(task.digest) })),
-        nextPageToken: waiting.length > limit ? (page.at(-1)?.digest ?? '') : '',
+        nextPageToken: page.length === limit ? (page.at(-1)?.digest ?? '') : '',
       };
     },
   };

@@ -3,7 +3,7 @@ import { AppError, type Digest, type Logger, type Meter, parseDigest } from '#co
 import { type BlobBackend, type BlobStore, type DurableQueue, readRange } from '#storage';
 
 export interface WriteBackDeps {
-  readonly queue: DurableQueue;
+  readonly queue: DurableQueue<Digest>;
   readonly store: BlobStore;
   /** Undefined when no durable storage is configured: nothing is queued then. */
   readonly backend: BlobBackend | undefined;
@@ -15,6 +15,11 @@ export interface PendingWriteBack {
   readonly digest: Digest;
   readonly attemptCount: number;
   readonly lastError: string;
+}
+
+/** Reads a queued digest back. Throws `invalid-argument` for anything else. */
+export function decodeWriteBack(payload: unknown): Digest {
+  return parseDigest(String(payload));
 }
 
 export class WriteBack {
@@ -38,24 +43,26 @@ export class WriteBack {
     return this.#deps.queue.has(digest);
   }
 
-  list(): readonly PendingWriteBack[] {
-    return this.#deps.queue.list().map((task) => ({
-      digest: parseDigest(task.key),
-      attemptCount: task.attemptCount,
-      lastError: task.lastError ?? '',
+  /** In digest order, after `after`. */
+  list(page: { readonly limit: number; readonly after?: Digest }): readonly PendingWriteBack[] {
+    return this.#deps.queue.list(page).map(({ key, attempts, lastError = '' }) => ({
+      digest: parseDigest(key),
+      attemptCount: attempts,
+      lastError,
     }));
   }
 
   state(): { readonly healthy: boolean; readonly message: string } {
     const count = this.#deps.queue.size();
-    const failing = this.#deps.queue.list().filter((task) => task.attemptCount > 0).length;
-    return { healthy: failing === 0, message: failing === 0 ? `${count} waiting` : `${failing} of ${count} failing` };
+    const [first] = this.#deps.queue.list({ limit: 1 });
+    const failing = first !== undefined && first.attempts > 0;
+    return { healthy: !failing, message: failing ? `${count} waiting; the first failed ${first.attempts} times` : `${count} waiting` };
   }
 
   async run(options: { readonly signal: AbortSignal }): Promise<void> {
     const { queue, backend } = this.#deps;
     if (backend === undefined) return;
-    await queue.run(async (payload, call) => this.#write(backend, parseDigest(payload), call), {
+    await queue.run(async (digest, call) => this.#write(backend, digest, call), {
       concurrency: this.#concurrency,
       signal: options.signal,
     });

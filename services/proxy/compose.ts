@@ -6,7 +6,7 @@ import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
 import { MeshImageReader, MeshImageWriter } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
-import { type NodeContext, parseEndpoint } from '#runtime';
+import { type NodeContext, parseEndpoint, swarmLimits } from '#runtime';
 import { DiskBlobStore, UploadStore } from '#storage';
 import type { ProxyConfig } from './config.ts';
 import { proxyHandlers } from './handlers.ts';
@@ -30,7 +30,10 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
     'trackers',
     new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
   );
-  const peer = lifecycle.use('peer', await PeerNode.open(config.swarm, { ...node, self: node.identity, store, directory }));
+  const peer = lifecycle.use(
+    'peer',
+    await PeerNode.open({ swarm: swarmLimits(config.swarm) }, { ...node, self: node.identity, store, directory }),
+  );
   const reader = new MeshImageReader({ index, blobs: peer });
   const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
   const writer = await MeshImageWriter.open({ index, origins, uploads, store, self, logger });

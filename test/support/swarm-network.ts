@@ -2,7 +2,17 @@
  * Many engines in one process, in virtual time. Hosts have an uplink and a downlink that carry pieces one after another, pairs of
  * hosts a latency; a tracker with the shipped roster hands out peers. One seed, one run.
  */
-import { type Bitfield, assert, Bitfield as Pieces, type Digest, type Metainfo, type PeerId, parsePeerId, pieceSize, SeededRng } from '#core';
+import {
+  assert,
+  type Bitfield,
+  type Digest,
+  type Metainfo,
+  type PeerId,
+  Bitfield as Pieces,
+  parsePeerId,
+  pieceSize,
+  SeededRng,
+} from '#core';
 import { type Effect, type LinkId, Roster, type RosterOptions, Swarm, type SwarmEvent, type SwarmOptions, swarmOptions } from '#swarm';
 import { EventHeap } from './event-heap.ts';
 
@@ -64,7 +74,13 @@ type NetworkEvent =
   | { readonly kind: 'to-client'; readonly connection: Connection; readonly event: SwarmEvent }
   | { readonly kind: 'to-server'; readonly connection: Connection; readonly event: SwarmEvent }
   | { readonly kind: 'closed'; readonly host: SwarmHost; readonly link: LinkId; readonly failed: boolean }
-  | { readonly kind: 'announce'; readonly host: SwarmHost; readonly digest: Digest; readonly complete: boolean; readonly peersWanted: number }
+  | {
+      readonly kind: 'announce';
+      readonly host: SwarmHost;
+      readonly digest: Digest;
+      readonly complete: boolean;
+      readonly peersWanted: number;
+    }
   | { readonly kind: 'call'; readonly call: () => void };
 
 const verifyMs = 0.5;
@@ -227,7 +243,12 @@ export class SwarmNetwork {
         host.connections.delete(effect.link);
         break;
       case 'refuse-piece':
-        this.#send(host, effect.link, ({ clientLink }) => ({ type: 'piece-refused', link: clientLink, piece: effect.piece, reason: effect.reason }));
+        this.#send(host, effect.link, ({ clientLink }) => ({
+          type: 'piece-refused',
+          link: clientLink,
+          piece: effect.piece,
+          reason: effect.reason,
+        }));
         break;
       case 'tell-have':
         this.#send(host, effect.link, ({ clientLink }) => ({ type: 'peer-has', link: clientLink, pieces: effect.pieces }));
@@ -323,7 +344,11 @@ export class SwarmNetwork {
     server.sentBytes += sizeBytes;
     const sent: SwarmEvent = { type: 'piece-sent', link, piece, sizeBytes };
     this.#heap.push(Math.max(endMs, arrivesMs - latencyMs), { kind: 'to-server', connection, event: sent });
-    this.#heap.push(arrivesMs, { kind: 'to-client', connection, event: { type: 'piece-received', link: connection.clientLink, piece, sizeBytes } });
+    this.#heap.push(arrivesMs, {
+      kind: 'to-client',
+      connection,
+      event: { type: 'piece-received', link: connection.clientLink, piece, sizeBytes },
+    });
   }
 
   #write(host: SwarmHost, link: LinkId, digest: Digest, piece: number): void {
@@ -380,7 +405,8 @@ export class SwarmNetwork {
   #uncount(host: SwarmHost, link: LinkId, piece: number): void {
     const connection = host.connections.get(link);
     const bytes = host.requestedBytes.get(link);
-    if (connection !== undefined && bytes !== undefined) host.requestedBytes.set(link, Math.max(0, bytes - this.#sizeOf(connection.digest, piece)));
+    if (connection !== undefined && bytes !== undefined)
+      host.requestedBytes.set(link, Math.max(0, bytes - this.#sizeOf(connection.digest, piece)));
   }
 
   #sizeOf(digest: Digest, piece: number): number {

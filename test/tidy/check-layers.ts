@@ -12,9 +12,13 @@ interface CruiseResult {
 const moduleCountMin = Number(process.env['LAYERS_MODULES_MIN'] ?? 100);
 
 function cruise(): CruiseResult {
-  const options = { encoding: 'utf8', maxBuffer: 256 << 20, stdio: ['ignore', 'pipe', 'inherit'] } as const;
-  const config = process.env['LAYERS_CONFIG'] ?? '.dependency-cruiser.cjs';
-  return JSON.parse(execFileSync('node_modules/.bin/depcruise', ['--config', config, '--output-type', 'json', 'services'], options));
+  return JSON.parse(
+    execFileSync('node_modules/.bin/depcruise', ['--config', '.dependency-cruiser.cjs', '--output-type', 'json', 'services'], {
+      encoding: 'utf8',
+      maxBuffer: 256 << 20,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    }),
+  );
 }
 
 const { summary } = cruise();

@@ -7,7 +7,7 @@ import pc from 'picocolors';
 import { stringify } from 'yaml';
 import { AppError } from '#core';
 import { CertificateDirectory } from '#pki';
-import { parseEndpoint, SystemClock } from '#runtime';
+import { parseEndpoint, parseSize, SystemClock } from '#runtime';
 import { openCluster } from '../cluster-file.ts';
 import { print, printJson, table } from '../output.ts';
 import { type DevclusterPlan, listeners, planDevcluster } from './plan.ts';
@@ -26,6 +26,7 @@ interface Flags {
   readonly agentPortStep: number;
   readonly originPort: number;
   readonly logLevel: string;
+  readonly agentIngress: number;
   readonly json?: boolean;
 }
 
@@ -40,6 +41,7 @@ export function devclusterCommand(): Command {
     .option('--agent-port <port>', "the first agent's registry; its gRPC port is the next one", whole(1, 65_534), 16_000)
     .option('--agent-port-step <n>', 'distance between the ports of two agents', whole(2, 10_000), 1000)
     .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
+    .option('--agent-ingress <size>', 'bytes per second that each agent takes from its peers, e.g. 50MiB; 0 is unlimited', size, 0)
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .option('--json', 'print the cluster as one JSON document when it is ready')
     .action(async (flags: Flags) => runDevcluster(flags, clock));
@@ -78,6 +80,12 @@ function whole(min: number, max: number): (text: string) => number {
     if (!Number.isInteger(value) || value < min || value > max) throw new InvalidArgumentError(`use a whole number from ${min} to ${max}`);
     return value;
   };
+}
+
+function size(text: string): number {
+  const value = text === '0' ? 0 : parseSize(text);
+  if (value === undefined) throw new InvalidArgumentError('write it like 50MiB');
+  return value;
 }
 
 async function checkPortsAreFree(plan: DevclusterPlan): Promise<void> {

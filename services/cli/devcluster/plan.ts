@@ -16,6 +16,8 @@ export interface DevclusterOptions {
   /** gRPC of the first origin; the other origins, the tracker and the build-index follow. */
   readonly originPort: number;
   readonly logLevel: string;
+  /** Bytes per second that each agent takes from its peers; 0 is unlimited. */
+  readonly agentIngress: number;
 }
 
 export interface PlannedNode extends ClusterNode {
@@ -78,7 +80,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
       const port = options.agentPort + index * options.agentPortStep;
       return node(
         { role: 'agent', id, registry: `${host}:${port}`, grpc: `${host}:${port + 1}` },
-        { ...store(id), origins: ring, trackers, buildIndexes },
+        { ...store(id), swarm: { ingressPerSecond: options.agentIngress }, origins: ring, trackers, buildIndexes },
       );
     }),
   ];

@@ -95,3 +95,13 @@ export const registryPart = z.strictObject({
 
 /** The parsed common parts. */
 export type CommonConfig = z.infer<z.ZodObject<typeof commonParts>>;
+
+/** The engine's names for the limits of {@link swarmPart}. */
+export function swarmLimits(swarm: z.infer<typeof swarmPart>) {
+  return {
+    outboundLinksPerBlob: swarm.outboundLinks,
+    inboundLinksPerBlob: swarm.inboundLinks,
+    egressBytesPerSec: swarm.egressPerSecond,
+    ingressBytesPerSec: swarm.ingressPerSecond,
+  };
+}

@@ -8,12 +8,12 @@ export interface HostPort {
 
 /** Parses `host:port`; an IPv6 host stands in brackets, an empty host means every address. Throws `invalid-argument`. */
 export function parseEndpoint(text: string): HostPort {
-  const colon = text.lastIndexOf(':');
-  const port = Number(text.slice(colon + 1));
-  const host = text.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
-  if (colon < 0 || !Number.isInteger(port) || port < 0 || port > 65_535) {
+  const [, hostText, portText] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(portText);
+  if (hostText === undefined || port > 65_535) {
     throw new AppError('invalid-argument', 'not an endpoint: write it like 10.0.0.7:15001 or [::1]:15001', { data: { endpoint: text } });
   }
+  const host = hostText.replace(/^\[(.*)\]$/, '$1');
   return { host: host === '' ? '::' : host, port };
 }
 

@@ -13,6 +13,7 @@ export {
   registryPart,
   shutdownPart,
   storePart,
+  swarmLimits,
   swarmPart,
   telemetryPart,
 } from './config-parts.ts';

@@ -1,0 +1,123 @@
+/** Other clients of the field against the same cluster: skopeo, podman, buildah and containerd. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { startCluster, type TestCluster } from '../support/cluster-process.ts';
+import { end, run, runOk, until } from '../support/processes.ts';
+import { tempDir } from '../support/temp.ts';
+
+const mib = 2 ** 20;
+const root = tempDir('clients');
+let cluster: TestCluster;
+let proxy: string;
+let agents: readonly [string, string];
+
+/** An OCI layout with one image of two random layers, made by buildah without running anything. */
+const layout = join(root, 'layout');
+/** Containers' tools keep their own storage below the test's folder. */
+const storage = ['--root', join(root, 'storage'), '--runroot', join(root, 'run'), '--storage-driver', 'vfs'];
+
+before(async () => {
+  cluster = await startCluster({ directory: join(root, 'cluster') });
+  proxy = cluster.registry('proxy-1');
+  agents = [cluster.registry('agent-1'), cluster.registry('agent-2')];
+  const container = await runOk('buildah', [...storage, 'from', 'scratch']);
+  for (const [name, sizeBytes] of [
+    ['one', 12 * mib],
+    ['two', 100],
+  ] as const) {
+    const file = join(root, name);
+    writeFileSync(file, randomFillSync(Buffer.allocUnsafe(sizeBytes)));
+    await runOk('buildah', [...storage, 'copy', container, file, '/']);
+  }
+  await runOk('buildah', [...storage, 'commit', container, `oci:${layout}:v1`], { timeoutMs: 300_000 });
+});
+
+after(async () => cluster?.stop());
+
+async function skopeo(...args: readonly string[]): Promise<string> {
+  return runOk('skopeo', args);
+}
+
+async function configDigest(image: string): Promise<string> {
+  const manifest = JSON.parse(await skopeo('inspect', '--raw', '--tls-verify=false', image)) as {
+    readonly config: { readonly digest: string };
+  };
+  return manifest.config.digest;
+}
+
+test('skopeo copies an image in through the proxy and out through an agent, unchanged', async () => {
+  await skopeo('copy', '--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${proxy}/field/skopeo:v1`);
+  const out = join(root, 'out');
+  await skopeo('copy', '--src-tls-verify=false', `docker://${agents[0]}/field/skopeo:v1`, `oci:${out}:v1`);
+  assert.equal(await configDigest(`oci:${out}:v1`), await configDigest(`oci:${layout}:v1`));
+});
+
+test('skopeo lists tags and deletes an image', async () => {
+  await skopeo('copy', '--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${proxy}/field/tags:b`);
+  await skopeo('copy', '--dest-tls-verify=false', `oci:${layout}:v1`, `docker://${proxy}/field/tags:a`);
+  const list = JSON.parse(await skopeo('list-tags', '--tls-verify=false', `docker://${agents[1]}/field/tags`)) as {
+    readonly Tags: readonly string[];
+  };
+  assert.deepEqual(list.Tags, ['a', 'b']);
+  await skopeo('delete', '--tls-verify=false', `docker://${proxy}/field/tags:a`);
+  const { code, stderr } = await run('skopeo', ['inspect', '--tls-verify=false', `docker://${agents[1]}/field/tags:a`]);
+  assert.notEqual(code, 0);
+  assert.match(stderr, /manifest unknown/i);
+});
+
+test('buildah pushes to the proxy and podman pulls from an agent', async () => {
+  await runOk('buildah', [...storage, 'pull', `oci:${layout}:v1`]);
+  const id = await runOk('buildah', [...storage, 'images', '-q', '--no-trunc']);
+  await runOk('buildah', [...storage, 'push', '--tls-verify=false', id.split('\n')[0] ?? '', `docker://${proxy}/field/buildah:v1`]);
+  const other = ['--root', join(root, 'storage-2'), '--runroot', join(root, 'run-2'), '--storage-driver', 'vfs'];
+  const pulled = await runOk('podman', [...other, 'pull', '-q', '--tls-verify=false', `${agents[1]}/field/buildah:v1`]);
+  assert.equal(`sha256:${pulled}`, id.split('\n')[0]);
+});
+
+test('podman pushes to the proxy, in docker format too', async () => {
+  const id = (await runOk('buildah', [...storage, 'images', '-q', '--no-trunc'])).split('\n')[0] ?? '';
+  for (const format of ['oci', 'v2s2']) {
+    const name = `${proxy}/field/podman:${format}`;
+    await runOk('podman', [...storage, 'push', '--tls-verify=false', '--format', format, id, name]);
+    const raw = await skopeo('inspect', '--raw', '--tls-verify=false', `docker://${agents[0]}/field/podman:${format}`);
+    assert.match(raw, format === 'oci' ? /vnd\.oci\.image\.config/ : /vnd\.docker\.distribution\.manifest\.v2/);
+  }
+});
+
+test('containerd pulls through an agent, by name and as a mirror of another registry, and pushes to the proxy', async () => {
+  const home = join(root, 'containerd');
+  mkdirSync(home);
+  const address = join(home, 'containerd.sock');
+  const config = join(home, 'config.toml');
+  writeFileSync(
+    config,
+    `version = 2\nroot = "${home}/root"\nstate = "${home}/state"\n[grpc]\n  address = "${address}"\n[plugins."io.containerd.internal.v1.opt"]\n  path = "${home}/opt"\n`,
+  );
+  const log = openSync(join(home, 'log'), 'a');
+  const daemon = spawn('containerd', ['--config', config], { stdio: ['ignore', log, log] });
+  closeSync(log);
+  const ctr = async (...args: readonly string[]): Promise<string> => runOk('ctr', ['--address', address, ...args]);
+  try {
+    await until('containerd answers', async () => ((await run('ctr', ['--address', address, 'version'])).code === 0 ? true : undefined));
+    await ctr('images', 'pull', '--plain-http', '--snapshotter', 'native', `${agents[0]}/field/skopeo:v1`);
+    const hosts = join(home, 'certs.d');
+    const upstream = 'registry.example.com';
+    mkdirSync(join(hosts, upstream), { recursive: true });
+    writeFileSync(
+      join(hosts, upstream, 'hosts.toml'),
+      `server = "https://${upstream}"\n[host."http://${agents[1]}"]\n  capabilities = ["pull", "resolve"]\n`,
+    );
+    await ctr('images', 'pull', '--hosts-dir', hosts, '--snapshotter', 'native', `${upstream}/field/skopeo:v1`);
+    await ctr('images', 'tag', `${agents[0]}/field/skopeo:v1`, `${proxy}/field/containerd:v1`);
+    await ctr('images', 'push', '--plain-http', `${proxy}/field/containerd:v1`);
+    assert.equal(await configDigest(`docker://${agents[1]}/field/containerd:v1`), await configDigest(`oci:${layout}:v1`));
+    const images = await ctr('images', 'ls', '-q');
+    assert.ok(images.includes(`${upstream}/field/skopeo:v1`), images);
+  } finally {
+    await end(daemon);
+  }
+});
