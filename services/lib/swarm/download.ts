@@ -88,7 +88,7 @@ export class Download implements Taker, RequestView {
   /** Asks the tracker for peers unless it was asked a moment ago; less often while nobody new turns up. */
   announce(nowMs: number): void {
     if (this.#announceCount > 0 && nowMs < this.#announceMs) return;
-    this.#announceMs = nowMs + this.options.announceIntervalMs * 2 ** Math.min(this.#announceCount, 4);
+    this.#announceMs = nowMs + this.options.announceIntervalMs * 2 ** Math.min(this.#announceCount, 7);
     this.#announceCount += 1;
     this.#context.emit({ type: 'announce', digest: this.digest, complete: false, peersWanted: this.options.peersWanted });
   }
@@ -131,7 +131,10 @@ export class Download implements Taker, RequestView {
   }
 
   accepted(link: OutboundLink, have: Bitfield, nowMs: number): void {
-    if (link.state !== 'dialing' || have.length !== this.metainfo.pieceCount) return this.#offence(link, nowMs);
+    if (link.state !== 'dialing' || have.length !== this.metainfo.pieceCount) {
+      this.#offence(link, nowMs);
+      return;
+    }
     link.open(this.picker.addSource(have.clone()), nowMs);
     link.candidate.refusalCount = 0;
     if (have.isFull) link.candidate.complete = true;
@@ -148,9 +151,15 @@ export class Download implements Taker, RequestView {
   }
 
   peerHas(link: OutboundLink, pieces: readonly number[], nowMs: number): void {
-    if (link.state !== 'open') return this.#offence(link, nowMs);
+    if (link.state !== 'open') {
+      this.#offence(link, nowMs);
+      return;
+    }
     for (const piece of pieces) {
-      if (!isPiece(piece, this.metainfo)) return this.#offence(link, nowMs);
+      if (!isPiece(piece, this.metainfo)) {
+        this.#offence(link, nowMs);
+        return;
+      }
       this.picker.sourceGains(link.source, piece);
     }
     this.fill(link, nowMs);
@@ -256,7 +265,8 @@ export class Download implements Taker, RequestView {
       if (request !== undefined) this.#context.intake.release(request.sizeBytes, true);
       this.#context.emit({ type: 'drop-piece', link: link.id, digest: this.digest, piece });
       if (request !== undefined) this.reopen(piece);
-      return this.#offence(link, nowMs);
+      this.#offence(link, nowMs);
+      return;
     }
     this.progressMs = nowMs;
     this.stallCount = 0;

@@ -81,13 +81,13 @@ export class InboundLink {
     return piece;
   }
 
-  /** The piece left (or cannot be read). False when it was not in service. */
-  finish(piece: number, nowMs: number): boolean {
+  /** The piece left (or cannot be read). Returns how long it was in service; undefined when it was not. */
+  finish(piece: number, nowMs: number): number | undefined {
     const at = this.#inService.findIndex((service) => service.piece === piece);
-    if (at < 0) return false;
-    this.#inService.splice(at, 1);
+    if (at < 0) return undefined;
+    const [service] = this.#inService.splice(at, 1);
     this.activeMs = nowMs;
-    return true;
+    return nowMs - (service?.sinceMs ?? nowMs);
   }
 
   /** Pieces in service since `sinceMs` or earlier: they wait for a slow receiver. */

@@ -144,16 +144,21 @@ export class PiecePicker {
     let start = source.counted ? (this.#bucketEnd[0] ?? 0) : 0;
     for (let rarity = source.counted ? 1 : 0; rarity <= this.#top; rarity += 1) {
       const end = this.#bucketEnd[rarity] ?? 0;
-      const size = end - start;
-      if (size > 0) {
-        const offset = this.#rng.below(size);
-        for (let step = 0; step < size; step += 1) {
-          const at = start + offset + step;
-          const piece = this.#order[at < end ? at : at - size] ?? 0;
-          if (source.have.has(piece) && except?.has(piece) !== true) return piece;
-        }
-      }
+      const piece = end > start ? this.#scanBucket(source.have, except, start, end) : -1;
+      if (piece >= 0) return piece;
       start = end;
+    }
+    return -1;
+  }
+
+  /** Goes once around the bucket from a random place. */
+  #scanBucket(have: Bitfield, except: Bitfield | undefined, start: number, end: number): number {
+    const size = end - start;
+    const offset = this.#rng.below(size);
+    for (let step = 0; step < size; step += 1) {
+      const at = start + offset + step;
+      const piece = this.#order[at < end ? at : at - size] ?? 0;
+      if (have.has(piece) && except?.has(piece) !== true) return piece;
     }
     return -1;
   }

@@ -39,69 +39,92 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
   if (urgent !== undefined) return urgent;
   const rarest = view.picker.pick(link.source);
   if (rarest >= 0) return { piece: rarest, instead: undefined };
-  return view.picker.openCount === 0 && view.ledger.of(link.id).length === 0 ? chooseForEndgame(view, link, nowMs) : undefined;
+  return view.ledger.of(link.id).length === 0 ? chooseLate(view, link, nowMs) : undefined;
 }
 
 function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
-  for (const { firstPiece, endPiece, sinceMs } of view.readers.values()) {
-    // A source that would rather give something else is pressed only after the others had their chance.
-    const deferred = nowMs - sinceMs < view.options.checkIntervalMs ? link.source.deferred : undefined;
-    let missingCount = 0;
-    for (let piece = firstPiece; piece < endPiece && missingCount < view.options.readerPieces; piece += 1) {
-      const state = view.picker.stateOf(piece);
-      if (state === 'verified') continue;
-      missingCount += 1;
-      if (!link.source.have.has(piece) || deferred?.has(piece) === true) continue;
-      if (state === 'open') return { piece, instead: undefined };
-      if (missingCount === 1 && state === 'requested' && isEveryHolderBehind(view, link, piece, nowMs))
-        return { piece, instead: undefined };
-    }
+  for (const reader of view.readers.values()) {
+    const piece = chooseForReader(view, link, reader, nowMs);
+    if (piece >= 0) return { piece, instead: undefined };
   }
   return undefined;
+}
+
+function chooseForReader(view: RequestView, link: OutboundLink, reader: ReaderWindow, nowMs: number): number {
+  // A source that would rather give something else is pressed only after the others had their chance.
+  const deferred = nowMs - reader.sinceMs < view.options.checkIntervalMs ? link.source.deferred : undefined;
+  let missingCount = 0;
+  for (let piece = reader.firstPiece; piece < reader.endPiece && missingCount < view.options.readerPieces; piece += 1) {
+    const state = view.picker.stateOf(piece);
+    if (state === 'verified') continue;
+    missingCount += 1;
+    if (!link.source.have.has(piece) || deferred?.has(piece) === true) continue;
+    if (state === 'open') return piece;
+    if (missingCount === 1 && state === 'requested' && isEveryHolderBehind(view, link, piece, nowMs)) return piece;
+  }
+  return -1;
 }
 
 /** All holders are behind `link`, and one more may be asked. */
 function isEveryHolderBehind(view: RequestView, link: OutboundLink, piece: number, nowMs: number): boolean {
   if (view.ledger.requesterCount(piece) >= view.options.requestersPerPiece) return false;
   const holders: LinkId[] = view.ledger.requestersOf(piece, []);
-  return view.links.every((other) => !holders.includes(other.id) || (other !== link && lagMs(view, other, link, piece, nowMs) > 0));
+  return view.links.every(
+    (other) => !holders.includes(other.id) || (other !== link && lagMs(view, other, link, piece, nowMs, behindFactor) > 0),
+  );
 }
 
 /** The piece that another link will bring last: taken from it when it stands in its queue, asked twice when it is under way. */
-function chooseForEndgame(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+function chooseLate(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
   let best: Choice | undefined;
   let bestLagMs = 0;
-  for (const other of view.links) {
-    if (other === link || other.state !== 'open') continue;
-    const requests = view.ledger.of(other.id);
-    for (let at = requests.length - 1; at >= 0; at -= 1) {
+  for (const holder of view.links) {
+    if (holder === link || holder.state !== 'open') continue;
+    const requests = view.ledger.of(holder.id);
+    for (let at = 0; at < requests.length; at += 1) {
       const piece = requests[at]?.piece ?? -1;
-      if (!link.source.have.has(piece)) continue;
       const takes = at > 0 && view.ledger.requesterCount(piece) === 1;
-      if (!takes && !isEveryHolderBehind(view, link, piece, nowMs)) continue;
-      const lag = lagMs(view, other, link, piece, nowMs);
-      if (lag <= bestLagMs) continue;
-      bestLagMs = lag;
-      best = { piece, instead: takes ? other : undefined };
+      const lag = takes ? lagMs(view, holder, link, piece, nowMs, 1) : raceLagMs(view, holder, link, piece, nowMs);
+      if (lag > bestLagMs && link.source.have.has(piece)) {
+        bestLagMs = lag;
+        best = { piece, instead: takes ? holder : undefined };
+      }
     }
   }
   return best;
 }
 
+/** As {@link lagMs}, for asking a second source while the first goes on: only at the end, when no link has anything better to do. */
+function raceLagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piece: number, nowMs: number): number {
+  if (view.picker.openCount > 0 || !isEveryHolderBehind(view, link, piece, nowMs)) return 0;
+  return lagMs(view, holder, link, piece, nowMs, behindFactor);
+}
+
 /** How much later than worthwhile `holder` brings the piece compared with `link`; not above zero when it is not worth asking. */
-function lagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piece: number, nowMs: number): number {
-  const ownMs = link.pace.etaMs(view.sizeOf(piece));
-  if (!Number.isFinite(ownMs)) return 0;
+function lagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piece: number, nowMs: number, factor: number): number {
+  const sizeBytes = view.sizeOf(piece);
   let aheadBytes = 0;
   for (const request of view.ledger.of(holder.id)) {
     aheadBytes += request.sizeBytes;
     if (request.piece === piece) break;
   }
+  const ownMs = etaMs(view, link, sizeBytes);
+  const holderMs = etaMs(view, holder, aheadBytes);
   const waitedMs = nowMs - holder.pace.clockMs;
-  const boundMs = behindFactor * ownMs + behindMs;
-  // Nothing is known of a holder that never delivered but how long it has been silent.
-  if (holder.pace.sampleCount === 0) return waitedMs > boundMs ? waitedMs : 0;
+  if (!Number.isFinite(ownMs) || !Number.isFinite(holderMs)) return 0;
   // One that should have delivered by now is at least as late as it has been silent.
-  const leftMs = Math.max(holder.pace.etaMs(aheadBytes) - waitedMs, waitedMs - holder.pace.etaMs(aheadBytes));
-  return leftMs - boundMs;
+  return Math.max(holderMs - waitedMs, waitedMs - holderMs) - factor * ownMs - (factor > 1 ? behindMs : 0);
+}
+
+/** By the link's own rate, or the mean of the others while it has none; infinite while nobody has. */
+function etaMs(view: RequestView, link: OutboundLink, sizeBytes: number): number {
+  if (link.pace.sampleCount > 0) return link.pace.etaMs(sizeBytes);
+  let sumMs = 0;
+  let count = 0;
+  for (const other of view.links) {
+    if (other.pace.sampleCount === 0) continue;
+    sumMs += other.pace.etaMs(sizeBytes);
+    count += 1;
+  }
+  return count === 0 ? Number.POSITIVE_INFINITY : sumMs / count;
 }

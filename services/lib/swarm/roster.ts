@@ -119,7 +119,10 @@ export class Roster {
 
   /** Applies one event. Throws `resource-exhausted` when a bound is reached, leaving everything as it was. */
   apply(event: RosterEvent): void {
-    if (event.type === 'peer-joined') return this.#join(event);
+    if (event.type === 'peer-joined') {
+      this.#join(event);
+      return;
+    }
     const session = this.#sessions.get(event.peer);
     if (session?.session !== event.session) return;
     if (event.type === 'blob-announced') this.#announce(session, event.digest, event.complete, event.haveCount);

@@ -18,7 +18,7 @@ export class Seeding {
 
   constructor(context: SwarmContext) {
     this.#context = context;
-    this.#uploads = new UploadScheduler(context.options);
+    this.#uploads = new UploadScheduler(context.options, context.rng);
   }
 
   get linkCount(): number {
@@ -36,12 +36,21 @@ export class Seeding {
   /** Somebody wants to download here. */
   requested(id: LinkId, transfer: Transfer | undefined, peer: PeerId, nowMs: number): void {
     assert(!this.#seats.has(id), 'a link is requested once');
-    if (this.#context.draining) return this.#refuse(id, 'draining', 0);
-    if (transfer === undefined) return this.#refuse(id, 'unknown-blob', 0);
+    if (this.#context.draining) {
+      this.#refuse(id, 'draining', 0);
+      return;
+    }
+    if (transfer === undefined) {
+      this.#refuse(id, 'unknown-blob', 0);
+      return;
+    }
     const before = transfer.inboundFrom(peer);
     // The peer dialled anew: the old stream is dead, even if nobody noticed yet.
     if (before !== undefined) this.close(before.id, 'exchanged');
-    if (!this.#makeRoom(transfer, nowMs)) return this.#refuse(id, 'busy', this.#retryAfterMs());
+    if (!this.#makeRoom(transfer, nowMs)) {
+      this.#refuse(id, 'busy', this.#retryAfterMs());
+      return;
+    }
     const link = new InboundLink(id, peer, nowMs);
     this.#seats.set(id, { link, transfer });
     transfer.inbound.push(link);
@@ -71,8 +80,9 @@ export class Seeding {
   /** A piece left, or (with `sizeBytes` undefined) could not be read. */
   finished(id: LinkId, piece: number, sizeBytes: number | undefined, nowMs: number): void {
     const seat = this.#seats.get(id);
-    if (seat?.link.finish(piece, nowMs) !== true) return;
-    this.#uploads.finished();
+    const serviceMs = seat?.link.finish(piece, nowMs);
+    if (seat === undefined || serviceMs === undefined) return;
+    this.#uploads.finished(serviceMs);
     if (sizeBytes === undefined) {
       this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'not-have' });
     } else {

@@ -124,41 +124,54 @@ export class Swarm {
   #dispatch(event: SwarmEvent, nowMs: number): void {
     switch (event.type) {
       case 'blob-wanted':
-        return this.#want(event.metainfo, event.have.clone(), nowMs);
+        this.#want(event.metainfo, event.have.clone(), nowMs);
+        return;
       case 'blob-seeded':
-        return this.#seed(event.metainfo, nowMs);
+        this.#seed(event.metainfo, nowMs);
+        return;
       case 'blob-forgotten':
-        return this.#forget(event.digest, nowMs);
+        this.#forget(event.digest, nowMs);
+        return;
       case 'link-requested':
-        return this.#seeding.requested(event.link, this.#transfers.get(event.digest), event.peer, nowMs);
+        this.#seeding.requested(event.link, this.#transfers.get(event.digest), event.peer, nowMs);
+        return;
       case 'pieces-requested':
-        return this.#seeding.piecesRequested(event.link, event.pieces, nowMs);
+        this.#seeding.piecesRequested(event.link, event.pieces, nowMs);
+        return;
       case 'pieces-cancelled':
-        return this.#seeding.piecesCancelled(event.link, event.pieces);
+        this.#seeding.piecesCancelled(event.link, event.pieces);
+        return;
       case 'piece-sent':
-        return this.#seeding.finished(event.link, event.piece, event.sizeBytes, nowMs);
+        this.#seeding.finished(event.link, event.piece, event.sizeBytes, nowMs);
+        return;
       case 'piece-unreadable':
-        return this.#seeding.finished(event.link, event.piece, undefined, nowMs);
+        this.#seeding.finished(event.link, event.piece, undefined, nowMs);
+        return;
       case 'link-accepted':
       case 'link-refused':
       case 'peer-has':
       case 'piece-received':
       case 'piece-refused':
       case 'link-closed':
-        return this.#onLink(event, nowMs);
+        this.#onLink(event, nowMs);
+        return;
       case 'peers-offered':
       case 'reader-moved':
       case 'reader-closed':
       case 'piece-verified':
       case 'piece-corrupt':
       case 'piece-unwritable':
-        return this.#onDownload(event, nowMs);
+        this.#onDownload(event, nowMs);
+        return;
       case 'drain':
-        return this.#drain(nowMs);
+        this.#drain(nowMs);
+        return;
       case 'tick':
-        return this.#tick(nowMs);
+        this.#tick(nowMs);
+        return;
       default:
-        return assertNever(event);
+        assertNever(event);
+        return;
     }
   }
 
@@ -171,21 +184,28 @@ export class Swarm {
     }
     switch (event.type) {
       case 'link-accepted':
-        return download.accepted(link, event.have, nowMs);
+        download.accepted(link, event.have, nowMs);
+        return;
       case 'link-refused':
-        return download.refused(link, event.reason, event.retryAfterMs, nowMs);
+        download.refused(link, event.reason, event.retryAfterMs, nowMs);
+        return;
       case 'peer-has':
-        return download.peerHas(link, event.pieces, nowMs);
+        download.peerHas(link, event.pieces, nowMs);
+        return;
       case 'piece-received':
         download.received(link, event.piece, event.sizeBytes, nowMs);
-        return this.#closeDrained(download, nowMs);
+        this.#closeDrained(download, nowMs);
+        return;
       case 'piece-refused':
         download.pieceRefused(link, event.piece, event.reason, nowMs);
-        return this.#closeDrained(download, nowMs);
+        this.#closeDrained(download, nowMs);
+        return;
       case 'link-closed':
-        return download.linkClosed(link, event.failed, nowMs);
+        download.linkClosed(link, event.failed, nowMs);
+        return;
       default:
-        return assertNever(event);
+        assertNever(event);
+        return;
     }
   }
 
@@ -195,7 +215,8 @@ export class Swarm {
     if (transfer === undefined || download === undefined) return;
     switch (event.type) {
       case 'peers-offered':
-        return download.offer(event.peers, nowMs);
+        download.offer(event.peers, nowMs);
+        return;
       case 'reader-moved':
         download.readerMoved(event.reader, event.firstPiece, event.endPiece, nowMs);
         return;
@@ -213,7 +234,8 @@ export class Swarm {
         if (download.isWriting(event.piece)) download.unwritable(event.piece, nowMs);
         return;
       default:
-        return assertNever(event);
+        assertNever(event);
+        return;
     }
   }
 

@@ -76,7 +76,10 @@ function exchangeUseless(download: Download, context: SwarmContext, nowMs: numbe
     else if (useless === undefined || link.usefulMs < useless.usefulMs) useless = link;
   }
   if (useless === undefined || nowMs - useless.usefulMs < context.options.uselessAfterMs) return;
-  if (!download.candidates.has('ordinary', nowMs)) return download.announce(nowMs);
+  if (!download.candidates.has('ordinary', nowMs)) {
+    download.announce(nowMs);
+    return;
+  }
   download.candidates.pause(useless.candidate, nowMs + context.options.uselessAfterMs * 4);
   download.close(useless, 'exchanged', nowMs);
 }

@@ -3,10 +3,14 @@
  * has sent less often goes first, so that a seeder gives each newcomer something different. Few pieces are in service at
  * once: a piece that is finished early can be passed on early.
  */
-import { assert, type Digest } from '#core';
+import { assert, type Digest, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
 import { TokenBucket } from './token-bucket.ts';
+
+/** Below this a late send is jitter of the event loop. */
+const stuckMsMin = 10;
+const stuckFactor = 1.5;
 
 /** The inbound links of one blob and how often each of its pieces was promised or sent (saturating at 255). */
 interface Queue {
@@ -30,13 +34,16 @@ export class UploadScheduler {
   readonly #egress: TokenBucket;
   readonly #queues: Queue[] = [];
   readonly #byDigest = new Map<Digest, Queue>();
+  readonly #rng: Rng;
   #options: SwarmOptions;
   #inServiceCount = 0;
   #queuedCount = 0;
+  #usualMs: number | undefined;
   #deadlineMs: number | undefined;
 
-  constructor(options: SwarmOptions) {
+  constructor(options: SwarmOptions, rng: Rng) {
     this.#options = options;
+    this.#rng = rng;
     this.#egress = new TokenBucket(options.egressBytesPerSec);
   }
 
@@ -59,7 +66,8 @@ export class UploadScheduler {
       this.#byDigest.set(digest, queue);
       this.#queues.push(queue);
     }
-    queue.links.push(link);
+    // At a random place: in order of arrival, every peer of a new swarm would serve the same few first.
+    queue.links.splice(this.#rng.below(queue.links.length + 1), 0, link);
   }
 
   /** A link closed; call it after `link.close()`, with what it still had queued and in service before. */
@@ -95,10 +103,20 @@ export class UploadScheduler {
     return queue.links.length > 1 && queue.freshCount > 0 && (queue.givenCounts[piece] ?? 0) > 0;
   }
 
-  /** A service ended. */
-  finished(): void {
+  /** A service ended after `serviceMs`. The usual time follows quick ones at once and slow ones slowly: those waited for a receiver. */
+  finished(serviceMs: number): void {
     assert(this.#inServiceCount > 0, 'only a running service ends');
     this.#inServiceCount -= 1;
+    const weight = this.#usualMs === undefined || serviceMs < this.#usualMs ? 0.5 : 0.05;
+    this.#usualMs = this.#usualMs === undefined ? serviceMs : this.#usualMs + (serviceMs - this.#usualMs) * weight;
+  }
+
+  /** A service that takes longer waits for a slow receiver: half as long again as usual, within the configured bound. */
+  #stuckMs(): number {
+    const { serveStuckMs } = this.#options;
+    return this.#usualMs === undefined
+      ? serveStuckMs
+      : Math.min(serveStuckMs, Math.max(stuckMsMin, Math.ceil(stuckFactor * this.#usualMs)));
   }
 
   /** The next piece to serve, now in service; undefined when nothing may be served at this moment. */
@@ -150,19 +168,20 @@ export class UploadScheduler {
 
   /** Slots count services that are not stuck; stuck ones are bounded at four times the slots. */
   #hasSlot(nowMs: number): boolean {
-    const { serveConcurrency, serveStuckMs } = this.#options;
+    const { serveConcurrency } = this.#options;
+    const stuckMs = this.#stuckMs();
     if (this.#inServiceCount < serveConcurrency) return true;
     if (this.#inServiceCount >= serveConcurrency * 4) return false;
     let stuckCount = 0;
     let nextMs = Number.POSITIVE_INFINITY;
     for (const queue of this.#queues) {
       for (const link of queue.links) {
-        stuckCount += link.stuckCount(nowMs - serveStuckMs);
-        nextMs = Math.min(nextMs, link.earliestAfter(nowMs - serveStuckMs) ?? nextMs);
+        stuckCount += link.stuckCount(nowMs - stuckMs);
+        nextMs = Math.min(nextMs, link.earliestAfter(nowMs - stuckMs) ?? nextMs);
       }
     }
     if (this.#inServiceCount - stuckCount < serveConcurrency) return true;
-    if (Number.isFinite(nextMs)) this.#deadlineMs = nextMs + serveStuckMs;
+    if (Number.isFinite(nextMs)) this.#deadlineMs = nextMs + stuckMs;
     return false;
   }
 
