@@ -279,11 +279,19 @@ describe('uploads that fail', () => {
     const socket = harness.connect();
     socket.write(`PATCH ${uploads}x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n`);
     let said = '';
-    const closed = new Promise((resolve) => socket.once('end', resolve));
+    let isEnded = false;
+    const closed = new Promise<void>((resolve) => {
+      socket.once('end', () => {
+        isEnded = true;
+        resolve();
+      });
+    });
     socket.on('data', (chunk) => {
       said += chunk;
     });
     await until(() => said.includes('"errors"'));
+    for (let round = 0; round < 3; round += 1) await harness.ask('GET', '/v2/');
+    assert.ok(!isEnded, 'the connection stays open for the rest of the body');
     harness.clock.advance(500);
     await closed;
     socket.destroy();
