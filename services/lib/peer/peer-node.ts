@@ -59,7 +59,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     this.#shelf = new Shelf(options, { ...common, engine: this.#engine, beforeUnload: (digest) => this.#log.update(digest) });
     this.#inbound = new InboundLinks(options, { ...common, engine: this.#engine, shelf: this.#shelf });
     this.#outbound = new OutboundLinks(options, { ...common, engine: this.#engine });
-    this.#tiny = new TinyFetcher(options, common);
+    this.#tiny = new TinyFetcher(options, { ...common, self: peerIdOf(deps.self) });
     this.#downloads = new Downloads(options, {
       ...common,
       engine: this.#engine,

@@ -10,6 +10,7 @@ import {
   identityOf,
   type Logger,
   leafSizeBytes,
+  type PeerId,
   type Rng,
   shuffle,
   toAppError,
@@ -23,6 +24,7 @@ import type { PeerMetrics } from './metrics.ts';
 import type { ResolvedPeerOptions } from './options.ts';
 
 export interface TinyDeps {
+  readonly self: PeerId;
   readonly channels: PeerChannels;
   readonly directory: PeerDirectory;
   readonly store: BlobStore;
@@ -56,7 +58,11 @@ export class TinyFetcher {
   }
 
   async #fetch(digest: Digest): Promise<Uint8Array | undefined> {
-    const owners = shuffle([...this.#deps.directory.owners(digest)], this.#deps.rng);
+    const { directory, rng, self } = this.#deps;
+    const owners = shuffle(
+      directory.owners(digest).filter(({ peer }) => peer !== self),
+      rng,
+    );
     if (owners.length === 0) return undefined;
     const bytes = await this.#race(digest, owners);
     if (bytes === undefined) return undefined;
