@@ -1,0 +1,15 @@
+/** The rest of the cluster as one node sees it: owners, trackers, the index, and who of them answers. */
+export { BuildIndexClient, type BuildIndexClientDeps, type BuildIndexClientOptions } from './build-index-client.ts';
+export {
+  type HealthListener,
+  HealthMonitor,
+  type HealthMonitorDeps,
+  type HealthMonitorOptions,
+  type ProbeMode,
+} from './health-monitor.ts';
+export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry } from './index-records.ts';
+export type { IngestOutcome } from './ingest.ts';
+export { type FoundMetainfo, OriginCluster, type OriginClusterDeps, type OriginClusterOptions } from './origin-cluster.ts';
+export { Outbox } from './outbox.ts';
+export { TrackerDirectory, type TrackerDirectoryDeps, type TrackerDirectoryOptions } from './tracker-directory.ts';
+export type { Channels, ClusterCallOptions, LookupResult, Member, MemberStatus, PeerDirectory } from './types.ts';

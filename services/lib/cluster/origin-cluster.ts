@@ -1,0 +1,228 @@
+/** The origins as a node sees them: who owns a blob, who answers, and calls that survive the loss of one of them. */
+import { AppError, type Clock, type Digest, isAppError, type Logger, type Metainfo, peerIdOf, type Rng, toAppError } from '#core';
+import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
+import { type HealthState, Ring } from '#placement';
+import type { PeerOffer } from '#swarm';
+import { type Client, digestToProto, metainfoFromProto, metainfoToProto, peerToProto } from '#wire';
+import { type Answer, firstAnswer } from './first-answer.ts';
+import { type HealthListener, HealthMonitor, type ProbeMode } from './health-monitor.ts';
+import { type IngestOutcome, ingestAtOwners } from './ingest.ts';
+import type { Channels, ClusterCallOptions, Member, MemberStatus } from './types.ts';
+
+export interface OriginClusterOptions {
+  readonly members: readonly Member[];
+  /** Owners of each blob. */
+  readonly replicas: number;
+  /** Owners that must hold a blob before a push is acknowledged; 2 by default. Fewer suffice when fewer are healthy, but never none. */
+  readonly writeQuorum?: number;
+  /** The id of this node when it is an origin itself: it counts as healthy and is not asked. */
+  readonly self?: string;
+  /** `all` by default; `suspects` for agents. */
+  readonly probe?: ProbeMode;
+  /** Of a metainfo call, which may have to reach durable storage; 30 s by default. */
+  readonly metainfoTimeoutMs?: number;
+  /** How long an owner may be silent before the next is asked as well; 2 s by default. */
+  readonly hedgeMs?: number;
+  /** Blobs that owners may go on pulling after the caller was answered; 64 by default. Beyond it `ingest` waits for all owners. */
+  readonly backgroundIngestsMax?: number;
+}
+
+export interface OriginClusterDeps {
+  readonly channels: Channels;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+}
+
+/** A blob's metainfo and the origins that hold it on disk. */
+export interface FoundMetainfo {
+  readonly metainfo: Metainfo;
+  readonly holders: readonly PeerOffer[];
+}
+
+/** An owner that answers is given time for connecting and syncing, and a pace below which something is broken. */
+const ingestTimeoutMsMin = 60_000;
+const ingestPaceBytesPerMs = 1024;
+/** Owners answer from their own disk. */
+const localTimeoutMs = 5000;
+
+export class OriginCluster implements AsyncDisposable {
+  readonly #options: Required<Omit<OriginClusterOptions, 'self'>> & { readonly self?: string };
+  readonly #deps: OriginClusterDeps;
+  readonly #ring: Ring<Member>;
+  readonly #monitor: HealthMonitor;
+  readonly #abort = new AbortController();
+  readonly #background = new Set<Promise<void>>();
+
+  constructor(options: OriginClusterOptions, deps: OriginClusterDeps) {
+    this.#options = { writeQuorum: 2, probe: 'all', metainfoTimeoutMs: 30_000, hedgeMs: 2000, backgroundIngestsMax: 64, ...options };
+    this.#deps = deps;
+    this.#ring = new Ring(options.members);
+    const others = options.members.filter(({ id }) => id !== options.self);
+    this.#monitor = new HealthMonitor({ members: others, role: 'origin', probe: this.#options.probe }, deps);
+  }
+
+  /** How many members own each blob. */
+  get replicas(): number {
+    return this.#options.replicas;
+  }
+
+  /** Every configured member, in id order. */
+  members(): readonly MemberStatus[] {
+    return this.#ring.members.map(({ id, endpoint }) => ({ id, endpoint, healthy: this.#monitor.isHealthy(id) }));
+  }
+
+  /** For operators: well while as many members are up as a blob has owners. */
+  state(): { readonly healthy: boolean; readonly message: string } {
+    const upCount = this.members().filter(({ healthy }) => healthy).length;
+    const allCount = this.#ring.members.length;
+    return { healthy: upCount >= Math.min(this.replicas, allCount), message: `${upCount} of ${allCount} origins up` };
+  }
+
+  /** The healthy owners, best first; the top member when none is healthy. */
+  owners(digest: Digest): readonly Member[] {
+    return this.#ring.owners(digest, this.replicas, ({ id }) => this.#monitor.isHealthy(id));
+  }
+
+  /** The owners without this node. */
+  otherOwners(digest: Digest): readonly Member[] {
+    return this.owners(digest).filter(({ id }) => id !== this.#options.self);
+  }
+
+  /** True when this node is an owner. */
+  isOwner(digest: Digest): boolean {
+    return this.owners(digest).some(({ id }) => id === this.#options.self);
+  }
+
+  /** The healthy owners as peers to download from. */
+  ownerOffers(digest: Digest): readonly PeerOffer[] {
+    return this.otherOwners(digest).map((member) => offerOf(member));
+  }
+
+  onHealthChange(listener: (id: string, state: HealthState) => void): () => void {
+    const forward: HealthListener = listener;
+    return this.#monitor.onChange(forward);
+  }
+
+  /** A caller could not reach an origin. */
+  reportFailure(id: string): void {
+    this.#monitor.reportFailure(id);
+  }
+
+  /**
+   * Asks the owners, best first, who in turn ask each other and durable storage. Throws `not-found` (kind `blob`) only when every
+   * owner says so, otherwise `unavailable`.
+   */
+  async getMetainfo(digest: Digest, { signal }: ClusterCallOptions): Promise<Metainfo> {
+    const { metainfoTimeoutMs: timeoutMs, hedgeMs } = this.#options;
+    const answer = await this.#firstOf(this.otherOwners(digest), { digest, localOnly: false, timeoutMs, hedgeMs }, signal);
+    if (answer.ok) return answer.value;
+    throw failureOf(digest, answer.errors);
+  }
+
+  /**
+   * Looks on the disks of the other origins: the owners first, then those who would own the blob if everybody were up. Undefined when all of them
+   * answered that they do not hold it; throws `unavailable` when one of them did not answer.
+   */
+  async findMetainfo(digest: Digest, { signal }: ClusterCallOptions): Promise<FoundMetainfo | undefined> {
+    const settled = this.#ring.order(digest).slice(0, this.replicas);
+    const candidates = [...new Set([...this.owners(digest), ...settled])].filter(({ id }) => id !== this.#options.self);
+    const hedgeMs = Math.min(this.#options.hedgeMs, 200);
+    const answer = await this.#firstOf(candidates, { digest, localOnly: true, timeoutMs: localTimeoutMs, hedgeMs }, signal);
+    if (!answer.ok) {
+      if (answer.errors.every((error) => isAppError(error, 'not-found'))) return undefined;
+      throw failureOf(digest, answer.errors);
+    }
+    const offers = candidates.map((member) => ({ ...offerOf(member), complete: member === answer.from }));
+    return { metainfo: answer.value, holders: offers.sort((a, b) => Number(b.complete) - Number(a.complete)) };
+  }
+
+  /**
+   * Makes the owners hold a blob. `inline` is the whole of a tiny blob; otherwise `sources` must serve it until `settled`. Resolves when the
+   * write quorum holds it on disk. Throws `unavailable` when that cannot be reached.
+   */
+  async ingest(
+    metainfo: Metainfo,
+    sources: readonly PeerOffer[],
+    inline: Uint8Array | undefined,
+    { signal }: ClusterCallOptions,
+  ): Promise<IngestOutcome> {
+    const { digest } = metainfo;
+    const order = this.#ring.order(digest);
+    const healthy = order.filter(({ id }) => this.#monitor.isHealthy(id));
+    const candidates = healthy.length > 0 ? healthy : order.slice(0, 1);
+    const quorum = Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, candidates.length));
+    const request = {
+      metainfo: metainfoToProto(metainfo),
+      sources: sources.map(peerToProto),
+      inlineData: inline ?? new Uint8Array(0),
+    };
+    const timeoutMs = ingestTimeoutMsMin + Math.ceil(metainfo.sizeBytes / ingestPaceBytesPerMs);
+    const outcome = await ingestAtOwners(
+      { candidates, replicas: this.replicas, quorum },
+      async (member, options) => {
+        await this.#call(member, (client) => client.ingest(request, { ...options, timeoutMs }));
+      },
+      { signal, background: this.#abort.signal },
+    );
+    const background = outcome.settled.finally(() => this.#background.delete(background));
+    this.#background.add(background);
+    if (this.#background.size > this.#options.backgroundIngestsMax) await outcome.settled;
+    return outcome;
+  }
+
+  /** Stops checks and background ingests. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort(new AppError('cancelled', 'this node is stopping'));
+    await Promise.all([this.#monitor[Symbol.asyncDispose](), ...this.#background]);
+  }
+
+  #firstOf(
+    candidates: readonly Member[],
+    query: { readonly digest: Digest; readonly localOnly: boolean; readonly timeoutMs: number; readonly hedgeMs: number },
+    signal: AbortSignal,
+  ): Promise<Answer<Member, Metainfo>> {
+    const { digest, localOnly, timeoutMs, hedgeMs } = query;
+    const request = { digest: digestToProto(digest), localOnly };
+    return firstAnswer(
+      candidates,
+      async (member, options) => {
+        const response = await this.#call(member, (client) => client.getMetainfo(request, { ...options, timeoutMs }));
+        return metainfoNamed(digest, metainfoFromProto(response.metainfo));
+      },
+      { signal, hedgeMs },
+      this.#deps,
+    );
+  }
+
+  async #call<T>({ id, endpoint }: Member, call: (client: Client<typeof OriginServiceService>) => Promise<T>): Promise<T> {
+    try {
+      return await call(this.#deps.channels.client(OriginServiceService, { endpoint, role: 'origin', id }));
+    } catch (error) {
+      const failure = toAppError(error);
+      if (isAppError(failure, 'unavailable', 'deadline-exceeded')) this.#monitor.reportFailure(id);
+      throw failure;
+    }
+  }
+}
+
+function offerOf({ id, endpoint }: Member): PeerOffer {
+  return { peer: peerIdOf({ role: 'origin', id }), endpoint, complete: true };
+}
+
+function metainfoNamed(digest: Digest, metainfo: Metainfo): Metainfo {
+  if (metainfo.digest === digest) return metainfo;
+  throw new AppError('data-loss', 'an origin answered with the metainfo of another blob', { data: { digest } });
+}
+
+function failureOf(digest: Digest, errors: readonly AppError[]): AppError {
+  if (errors.length > 0 && errors.every((error) => isAppError(error, 'not-found'))) {
+    return new AppError('not-found', 'no owner has this blob', { data: { kind: 'blob', digest } });
+  }
+  const last = errors.findLast((error) => !isAppError(error, 'not-found'));
+  return new AppError('unavailable', 'the owners of the blob do not answer; try again', {
+    data: { digest },
+    retryAfterMs: 1000,
+    ...(last === undefined ? {} : { cause: last }),
+  });
+}
