@@ -69,6 +69,7 @@ export interface SwarmHost {
 
 type NetworkEvent =
   | { readonly kind: 'apply'; readonly host: SwarmHost; readonly event: SwarmEvent }
+  | { readonly kind: 'flow'; readonly connection: Connection; readonly piece: number; readonly sizeBytes: number; readonly endMs: number }
   | { readonly kind: 'timer'; readonly host: SwarmHost }
   | { readonly kind: 'dial'; readonly connection: Connection }
   | { readonly kind: 'to-client'; readonly connection: Connection; readonly event: SwarmEvent }
@@ -191,6 +192,9 @@ export class SwarmNetwork {
         break;
       case 'dial':
         this.#dialled(event.connection);
+        break;
+      case 'flow':
+        this.#flow(event);
         break;
       case 'to-client':
         this.#toClient(event.connection, event.event);
@@ -327,28 +331,28 @@ export class SwarmNetwork {
     this.apply(client, event);
   }
 
-  /** The piece waits for the uplink, flows, and is received as fast as the downlink takes it. */
+  /** The piece waits for the uplink. */
   #transmit(server: SwarmHost, link: LinkId, digest: Digest, piece: number): void {
     const connection = server.connections.get(link);
     // The other end has gone; the news of it is still under way.
     if (connection === undefined) return;
-    const { client } = connection;
     const sizeBytes = this.#sizeOf(digest, piece);
     const startMs = Math.max(this.nowMs, server.upFreeMs);
-    const endMs = startMs + (sizeBytes * 1000) / server.options.upBytesPerSec;
-    const { latencyMs } = this.#options;
-    const landMs = Math.max(client.downFreeMs, startMs + latencyMs) + (sizeBytes * 1000) / client.options.downBytesPerSec;
-    const arrivesMs = Math.max(endMs + latencyMs, landMs);
-    server.upFreeMs = endMs;
-    client.downFreeMs = landMs;
+    server.upFreeMs = startMs + (sizeBytes * 1000) / server.options.upBytesPerSec;
     server.sentBytes += sizeBytes;
-    const sent: SwarmEvent = { type: 'piece-sent', link, piece, sizeBytes };
+    this.#heap.push(startMs, { kind: 'flow', connection, piece, sizeBytes, endMs: server.upFreeMs });
+  }
+
+  /** The piece flows, and is received as fast as the downlink takes it. */
+  #flow({ connection, piece, sizeBytes, endMs }: Extract<NetworkEvent, { kind: 'flow' }>): void {
+    const { client, clientLink, serverLink } = connection;
+    const { latencyMs } = this.#options;
+    const landMs = Math.max(client.downFreeMs, this.nowMs + latencyMs) + (sizeBytes * 1000) / client.options.downBytesPerSec;
+    const arrivesMs = Math.max(endMs + latencyMs, landMs);
+    client.downFreeMs = landMs;
+    const sent: SwarmEvent = { type: 'piece-sent', link: serverLink, piece, sizeBytes };
     this.#heap.push(Math.max(endMs, arrivesMs - latencyMs), { kind: 'to-server', connection, event: sent });
-    this.#heap.push(arrivesMs, {
-      kind: 'to-client',
-      connection,
-      event: { type: 'piece-received', link: connection.clientLink, piece, sizeBytes },
-    });
+    this.#heap.push(arrivesMs, { kind: 'to-client', connection, event: { type: 'piece-received', link: clientLink, piece, sizeBytes } });
   }
 
   #write(host: SwarmHost, link: LinkId, digest: Digest, piece: number): void {

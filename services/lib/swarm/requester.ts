@@ -74,24 +74,32 @@ function isEveryHolderBehind(view: RequestView, link: OutboundLink, piece: numbe
   );
 }
 
+interface LateChoice extends Choice {
+  readonly lagMs: number;
+}
+
 /** The piece that another link will bring last: taken from it when it stands in its queue, asked twice when it is under way. */
 function chooseLate(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
-  let best: Choice | undefined;
-  let bestLagMs = 0;
+  let latest: LateChoice | undefined;
   for (const holder of view.links) {
     if (holder === link || holder.state !== 'open') continue;
-    const requests = view.ledger.of(holder.id);
-    for (let at = 0; at < requests.length; at += 1) {
-      const piece = requests[at]?.piece ?? -1;
-      const takes = at > 0 && view.ledger.requesterCount(piece) === 1;
-      const lag = takes ? lagMs(view, holder, link, piece, nowMs, 1) : raceLagMs(view, holder, link, piece, nowMs);
-      if (lag > bestLagMs && link.source.have.has(piece)) {
-        bestLagMs = lag;
-        best = { piece, instead: takes ? holder : undefined };
-      }
-    }
+    const late = latestOf(view, holder, link, nowMs);
+    if (late !== undefined && (latest === undefined || late.lagMs > latest.lagMs)) latest = late;
   }
-  return best;
+  return latest;
+}
+
+function latestOf(view: RequestView, holder: OutboundLink, link: OutboundLink, nowMs: number): LateChoice | undefined {
+  let latest: LateChoice | undefined;
+  const requests = view.ledger.of(holder.id);
+  for (let at = 0; at < requests.length; at += 1) {
+    const piece = requests[at]?.piece ?? -1;
+    if (!link.source.have.has(piece)) continue;
+    const takes = at > 0 && view.ledger.requesterCount(piece) === 1;
+    const lag = takes ? lagMs(view, holder, link, piece, nowMs, 1) : raceLagMs(view, holder, link, piece, nowMs);
+    if (lag > (latest?.lagMs ?? 0)) latest = { piece, instead: takes ? holder : undefined, lagMs: lag };
+  }
+  return latest;
 }
 
 /** As {@link lagMs}, for asking a second source while the first goes on: only at the end, when no link has anything better to do. */

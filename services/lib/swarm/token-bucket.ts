@@ -6,20 +6,21 @@ const burstMs = 250;
 
 export class TokenBucket {
   #rateBytesPerSec = 0;
-  #balanceBytes = 0;
+  /** In thousandths of a byte, so that whole milliseconds of a whole rate add up exactly. */
+  #balance = 0;
   #updatedMs: number | undefined;
 
-  /** `rateBytesPerSec` 0 is unlimited. */
+  /** `rateBytesPerSec` is whole; 0 is unlimited. */
   constructor(rateBytesPerSec: number) {
     this.setRate(rateBytesPerSec);
-    this.#balanceBytes = this.#burstBytes();
+    this.#balance = this.#burst;
   }
 
   /** Changes the rate at once; a debt stays a debt. */
   setRate(rateBytesPerSec: number): void {
-    assert(rateBytesPerSec >= 0, 'a rate is not negative');
+    assert(Number.isSafeInteger(rateBytesPerSec) && rateBytesPerSec >= 0, 'a rate is a whole number of bytes per second');
     this.#rateBytesPerSec = rateBytesPerSec;
-    this.#balanceBytes = Math.min(this.#balanceBytes, this.#burstBytes());
+    this.#balance = Math.min(this.#balance, this.#burst);
   }
 
   get isUnlimited(): boolean {
@@ -33,31 +34,31 @@ export class TokenBucket {
   tryTake(sizeBytes: number, nowMs: number): boolean {
     if (this.isUnlimited) return true;
     this.#refill(nowMs);
-    if (this.#balanceBytes < Math.min(sizeBytes, this.#burstBytes())) return false;
-    this.#balanceBytes -= sizeBytes;
+    if (this.#balance < Math.min(sizeBytes * 1000, this.#burst)) return false;
+    this.#balance -= sizeBytes * 1000;
     return true;
   }
 
   /** Gives back bytes that were taken and will not flow. */
   refund(sizeBytes: number): void {
-    if (!this.isUnlimited) this.#balanceBytes = Math.min(this.#balanceBytes + sizeBytes, this.#burstBytes());
+    if (!this.isUnlimited) this.#balance = Math.min(this.#balance + sizeBytes * 1000, this.#burst);
   }
 
   /** The first whole millisecond at which {@link tryTake} of `sizeBytes` succeeds. */
   readyAtMs(sizeBytes: number, nowMs: number): number {
     if (this.isUnlimited) return nowMs;
     this.#refill(nowMs);
-    const lackingBytes = Math.min(sizeBytes, this.#burstBytes()) - this.#balanceBytes;
-    return lackingBytes <= 0 ? nowMs : nowMs + Math.ceil((lackingBytes * 1000) / this.#rateBytesPerSec);
+    const lacking = Math.min(sizeBytes * 1000, this.#burst) - this.#balance;
+    return lacking <= 0 ? nowMs : nowMs + Math.ceil(lacking / this.#rateBytesPerSec);
   }
 
-  #burstBytes(): number {
-    return Math.max(1, (this.#rateBytesPerSec * burstMs) / 1000);
+  get #burst(): number {
+    return this.#rateBytesPerSec * burstMs;
   }
 
   #refill(nowMs: number): void {
     const elapsedMs = nowMs - (this.#updatedMs ?? nowMs);
     this.#updatedMs = nowMs;
-    this.#balanceBytes = Math.min(this.#balanceBytes + (elapsedMs * this.#rateBytesPerSec) / 1000, this.#burstBytes());
+    this.#balance = Math.min(this.#balance + elapsedMs * this.#rateBytesPerSec, this.#burst);
   }
 }

@@ -64,7 +64,8 @@ export class UploadScheduler {
     if (queue === undefined) {
       queue = { digest, links: [], givenCounts: new Uint8Array(pieceCount), freshCount: pieceCount, sizeOf, queuedCount: 0 };
       this.#byDigest.set(digest, queue);
-      this.#queues.push(queue);
+      // Ahead of those that have had their turn.
+      this.#queues.unshift(queue);
     }
     // At a random place: in order of arrival, every peer of a new swarm would serve the same few first.
     queue.links.splice(this.#rng.below(queue.links.length + 1), 0, link);

@@ -1,0 +1,258 @@
+/** What the engine does for those who download from it. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { Bitfield } from '#core';
+import { blobOf } from '#test/support/swarm-blob';
+import { asked, Engine, of, pieces } from './engine-harness.ts';
+
+const pieceBytes = 256 * 1024;
+
+function sent(engine: Engine, link: number, piece: number) {
+  return engine.apply({ type: 'piece-sent', link, piece, sizeBytes: pieceBytes });
+}
+
+test('an idle seed has no deadline', () => {
+  const engine = new Engine();
+  assert.deepEqual(of(engine.seed(), 'announce')[0]?.complete, true);
+  engine.inbound('agent/x');
+  assert.equal(engine.swarm.nextDeadlineMs(), undefined);
+});
+
+test('a newcomer is accepted with what is there and asks for it', () => {
+  const engine = new Engine();
+  engine.seed();
+  const { link, effects } = engine.inbound('agent/x');
+  assert.equal(of(effects, 'accept')[0]?.have.count, 8);
+  const [serve] = of(engine.apply({ type: 'pieces-requested', link, pieces: [5] }), 'serve-piece');
+  assert.equal(serve?.piece, 5);
+});
+
+test('an unknown blob is refused with its reason', () => {
+  const [refuse] = of(new Engine().inbound('agent/x').effects, 'refuse');
+  assert.equal(refuse?.reason, 'unknown-blob');
+});
+
+test('beyond its slots a blob refuses with a hint when to come back', () => {
+  const engine = new Engine({ inboundLinksPerBlob: 1 });
+  engine.seed();
+  engine.inbound('agent/x');
+  const [refuse] = of(engine.inbound('agent/y').effects, 'refuse');
+  assert.equal(refuse?.reason, 'busy');
+  assert.ok((refuse?.retryAfterMs ?? 0) > 0);
+});
+
+test('the process has its own bound over all blobs', () => {
+  const engine = new Engine({ inboundLinks: 1 });
+  const other = blobOf('other', 4);
+  engine.seed();
+  engine.seed(other);
+  engine.inbound('agent/x');
+  assert.equal(of(engine.inbound('agent/y', other).effects, 'refuse')[0]?.reason, 'busy');
+});
+
+test('a link that asked for nothing for a while yields its slot to a newcomer', () => {
+  const engine = new Engine({ inboundLinksPerBlob: 1, inboundIdleMs: 1000 });
+  engine.seed();
+  const idle = engine.inbound('agent/x');
+  engine.nowMs += 1000;
+  const { effects } = engine.inbound('agent/y');
+  assert.deepEqual(of(effects, 'close'), [{ type: 'close', link: idle.link, reason: 'idle' }]);
+  assert.equal(of(effects, 'accept').length, 1);
+});
+
+test('a peer that dials again replaces its old link', () => {
+  const engine = new Engine({ inboundLinksPerBlob: 1 });
+  engine.seed();
+  const old = engine.inbound('agent/x');
+  const { effects } = engine.inbound('agent/x');
+  assert.equal(of(effects, 'close')[0]?.link, old.link);
+  assert.equal(of(effects, 'accept').length, 1);
+});
+
+test('a piece that is not there is refused, also one outside the blob', () => {
+  const engine = new Engine();
+  engine.want(pieces(8, 1));
+  const { link } = engine.inbound('agent/x');
+  const effects = engine.apply({ type: 'pieces-requested', link, pieces: [1, 2, 99, -1] });
+  assert.deepEqual(
+    of(effects, 'refuse-piece').map(({ piece, reason }) => [piece, reason]),
+    [
+      [2, 'not-have'],
+      [99, 'not-have'],
+      [-1, 'not-have'],
+    ],
+  );
+  assert.equal(of(effects, 'serve-piece').length, 1);
+});
+
+test('a full queue refuses further requests as busy', () => {
+  const engine = new Engine({ requestQueuePerLink: 2, serveConcurrencyPerLink: 1 }, 8);
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  const effects = engine.apply({ type: 'pieces-requested', link, pieces: [0, 1, 2, 3] });
+  assert.deepEqual(
+    of(effects, 'refuse-piece').map(({ piece, reason }) => [piece, reason]),
+    [
+      [2, 'busy'],
+      [3, 'busy'],
+    ],
+  );
+});
+
+test('few pieces are in service at once, per link and per process', () => {
+  const engine = new Engine({ serveConcurrency: 3, serveConcurrencyPerLink: 2 }, 16);
+  engine.seed();
+  const a = engine.inbound('agent/a');
+  const b = engine.inbound('agent/b');
+  const first = engine.apply({ type: 'pieces-requested', link: a.link, pieces: [0, 1, 2, 3] });
+  const second = engine.apply({ type: 'pieces-requested', link: b.link, pieces: [4, 5, 6, 7] });
+  assert.equal(of(first, 'serve-piece').length, 2);
+  assert.equal(of(second, 'serve-piece').length, 1);
+  assert.equal(of(sent(engine, a.link, 0), 'serve-piece').length, 1);
+});
+
+test('links take turns', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 16);
+  engine.seed();
+  const links = ['agent/a', 'agent/b', 'agent/c'].map((name) => engine.inbound(name).link);
+  const served: number[] = [];
+  let effects = links.flatMap((link, at) => engine.apply({ type: 'pieces-requested', link, pieces: [at * 4, at * 4 + 1, at * 4 + 2] }));
+  for (let turn = 0; turn < 6; turn += 1) {
+    const [serve] = of(effects, 'serve-piece');
+    served.push(serve?.link ?? -1);
+    effects = sent(engine, serve?.link ?? -1, serve?.piece ?? -1);
+  }
+  for (const link of links) assert.equal(served.filter((each) => each === link).length, 2);
+});
+
+test('blobs take turns, so a small one is not stuck behind a large one', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 64);
+  const small = blobOf('small', 2);
+  engine.seed();
+  engine.seed(small);
+  const large = engine.inbound('agent/a');
+  engine.apply({ type: 'pieces-requested', link: large.link, pieces: [0, 1, 2, 3, 4, 5] });
+  const other = engine.inbound('agent/b', small);
+  engine.apply({ type: 'pieces-requested', link: other.link, pieces: [0] });
+  assert.equal(of(sent(engine, large.link, 0), 'serve-piece')[0]?.link, other.link);
+});
+
+test('a seed steers a second taker to a piece nobody has, but gives in when asked again', () => {
+  const engine = new Engine({}, 4);
+  engine.seed();
+  const a = engine.inbound('agent/a');
+  const b = engine.inbound('agent/b');
+  engine.apply({ type: 'pieces-requested', link: a.link, pieces: [2] });
+  assert.deepEqual(of(engine.apply({ type: 'pieces-requested', link: b.link, pieces: [2] }), 'refuse-piece')[0]?.reason, 'busy');
+  assert.deepEqual(of(engine.apply({ type: 'pieces-requested', link: b.link, pieces: [2] }), 'serve-piece')[0]?.piece, 2);
+});
+
+test('a slow receiver does not hold a slot for ever', () => {
+  const engine = new Engine({ serveConcurrency: 1, serveStuckMs: 1000 }, 8);
+  engine.seed();
+  const slow = engine.inbound('agent/slow');
+  engine.apply({ type: 'pieces-requested', link: slow.link, pieces: [0] });
+  const fast = engine.inbound('agent/fast');
+  assert.equal(of(engine.apply({ type: 'pieces-requested', link: fast.link, pieces: [1] }), 'serve-piece').length, 0);
+  assert.equal(of(engine.pass(1100), 'serve-piece')[0]?.link, fast.link);
+});
+
+test('the egress limit delays services until a deadline', () => {
+  const engine = new Engine({ egressBytesPerSec: 1024 * 1024 }, 8);
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  assert.equal(of(engine.apply({ type: 'pieces-requested', link, pieces: [0, 1] }), 'serve-piece').length, 1);
+  assert.equal(engine.swarm.nextDeadlineMs(), 250);
+  assert.equal(of(engine.pass(250), 'serve-piece').length, 1);
+});
+
+test('a cancelled request is not served', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 8);
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  engine.apply({ type: 'pieces-requested', link, pieces: [0, 1, 2] });
+  engine.apply({ type: 'pieces-cancelled', link, pieces: [1] });
+  assert.equal(of(sent(engine, link, 0), 'serve-piece')[0]?.piece, 2);
+});
+
+test('a closed link frees its slot and its services', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 8);
+  engine.seed();
+  const gone = engine.inbound('agent/x');
+  const waiting = engine.inbound('agent/y');
+  engine.apply({ type: 'pieces-requested', link: gone.link, pieces: [0, 1] });
+  engine.apply({ type: 'pieces-requested', link: waiting.link, pieces: [2] });
+  const effects = engine.apply({ type: 'link-closed', link: gone.link, failed: true });
+  assert.equal(of(effects, 'serve-piece')[0]?.link, waiting.link);
+});
+
+test('a piece that cannot be read is refused', () => {
+  const engine = new Engine();
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  engine.apply({ type: 'pieces-requested', link, pieces: [3] });
+  const effects = engine.apply({ type: 'piece-unreadable', link, piece: 3 });
+  assert.deepEqual(effects, [{ type: 'refuse-piece', link, piece: 3, reason: 'not-have' }]);
+});
+
+test('a verified piece is told to those who download the blob, unless they are known to have it', () => {
+  const engine = new Engine({}, 8);
+  engine.want();
+  const x = engine.inbound('agent/x');
+  engine.inbound('agent/y');
+  const y = engine.connect('agent/y');
+  const piece = asked(y.effects)[0] ?? -1;
+  engine.receive(y.link, piece);
+  assert.deepEqual(of(engine.verify(piece), 'tell-have'), [{ type: 'tell-have', link: x.link, pieces: [piece] }]);
+});
+
+test('inbound links go on when the download completes', () => {
+  const engine = new Engine({}, 1);
+  engine.want();
+  const x = engine.inbound('agent/x');
+  const source = engine.connect('agent/a');
+  const effects = engine.deliver(source.link, 0);
+  assert.deepEqual(
+    of(effects, 'close').map((close) => close.link),
+    [source.link],
+  );
+  assert.equal(of(engine.apply({ type: 'pieces-requested', link: x.link, pieces: [0] }), 'serve-piece').length, 1);
+});
+
+test('draining refuses newcomers, finishes what is being sent and then is done', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 8);
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  engine.apply({ type: 'pieces-requested', link, pieces: [0, 1] });
+  const effects = engine.apply({ type: 'drain' });
+  assert.deepEqual(
+    of(effects, 'refuse-piece').map(({ piece, reason }) => [piece, reason]),
+    [[1, 'draining']],
+  );
+  assert.equal(of(engine.inbound('agent/y').effects, 'refuse')[0]?.reason, 'draining');
+  assert.equal(engine.swarm.isDrained, false);
+  assert.deepEqual(of(sent(engine, link, 0), 'close'), [{ type: 'close', link, reason: 'draining' }]);
+  assert.equal(engine.swarm.isDrained, true);
+});
+
+test('draining lets requested pieces arrive and asks for no more', () => {
+  const engine = new Engine({ windowStartPieces: 1 }, 8);
+  engine.want();
+  const { link, effects } = engine.connect('agent/a');
+  assert.deepEqual(engine.apply({ type: 'drain' }), []);
+  const last = engine.receive(link, asked(effects)[0] ?? -1);
+  assert.equal(of(last, 'write-piece').length, 1);
+  assert.deepEqual(asked(last), []);
+  assert.equal(of(last, 'close')[0]?.reason, 'draining');
+});
+
+test('a blob that turns up on disk ends its download and is told', () => {
+  const engine = new Engine({}, 4);
+  engine.want(pieces(4, 0));
+  const x = engine.inbound('agent/x');
+  const source = engine.connect('agent/a', Bitfield.full(4));
+  const effects = engine.seed();
+  assert.deepEqual(of(effects, 'tell-have'), [{ type: 'tell-have', link: x.link, pieces: [1, 2, 3] }]);
+  assert.equal(of(effects, 'close')[0]?.link, source.link);
+  assert.equal(of(effects, 'complete').length, 1);
+});
