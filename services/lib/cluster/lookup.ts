@@ -109,8 +109,8 @@ export class Lookup {
   #ownersFailed(error: AppError): void {
     if (this.#settle === undefined) return;
     this.#ownersError = error;
-    if (!this.#trackerPending || isAppError(error, 'not-found')) return this.#finish(error);
-    this.#cancelTimer = this.#deps.clock.after(this.#options.graceMs, () => this.#finish(error));
+    if (!this.#trackerPending || isAppError(error, 'not-found')) this.#finish(error);
+    else this.#cancelTimer = this.#deps.clock.after(this.#options.graceMs, () => this.#finish(error));
   }
 
   #finish(outcome: LookupResult | AppError): void {

@@ -3,7 +3,7 @@
  * waits, so that the queue is bounded by the number of keys and a receiver that catches up hears the latest.
  */
 
-export class Outbox<K, T> implements AsyncIterable<T> {
+export class Outbox<K, T> implements AsyncIterable<readonly [K, T]> {
   readonly #waiting = new Map<K, T>();
   #closed = false;
   #error: Error | undefined;
@@ -49,7 +49,7 @@ export class Outbox<K, T> implements AsyncIterable<T> {
   }
 
   /** Takes messages, oldest first. One iteration at a time. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<readonly [K, T], void, undefined> {
     for (;;) {
       if (this.#closed) {
         if (this.#error !== undefined) throw this.#error;
@@ -65,7 +65,7 @@ export class Outbox<K, T> implements AsyncIterable<T> {
       const [key, message] = next.value;
       this.#waiting.delete(key);
       this.#release();
-      yield message;
+      yield [key, message];
     }
   }
 

@@ -101,7 +101,8 @@ export class TrackerDirectory implements PeerDirectory {
     const { state } = update;
     switch (state) {
       case 'gone':
-        return this.#forget(digest);
+        this.#forget(digest);
+        break;
       case 'wanted':
       case 'complete': {
         const entry = this.#touch(digest);
@@ -110,10 +111,11 @@ export class TrackerDirectory implements PeerDirectory {
         const asked = Math.min(update.peersWanted, peersWantedMax);
         // A mere change of state keeps the number for the next tracker; a complete blob needs nobody.
         if (asked > 0 || state === 'complete') entry.peersWanted = asked;
-        return this.#tell(entry, asked);
+        this.#tell(entry, asked);
+        break;
       }
       default:
-        return assertNever(state);
+        assertNever(state);
     }
   }
 
@@ -224,13 +226,15 @@ export class TrackerDirectory implements PeerDirectory {
     try {
       switch (message?.$case) {
         case 'offer':
-          return this.#onOffer(message.offer);
+          this.#onOffer(message.offer);
+          break;
         case 'failure':
-          return this.#onFailure(message.failure);
+          this.#onFailure(message.failure);
+          break;
         case undefined:
-          return;
+          break;
         default:
-          return assertNever(message);
+          assertNever(message);
       }
     } catch (error) {
       this.#deps.logger.warn('a tracker sent a malformed message', { error: toAppError(error).message });
@@ -241,11 +245,9 @@ export class TrackerDirectory implements PeerDirectory {
     const digest = digestFromProto(offer.digest);
     const peers = offer.peers.map((peer) => peerFromProto(peer));
     const lookup = this.#lookups.get(digest);
-    if (lookup !== undefined && offer.metainfo !== undefined) {
-      const metainfo = metainfoFromProto(offer.metainfo);
-      if (metainfo.digest === digest) return lookup.offered(metainfo, peers);
-    }
-    for (const listener of this.#listeners) listener(digest, peers);
+    const metainfo = lookup === undefined || offer.metainfo === undefined ? undefined : metainfoFromProto(offer.metainfo);
+    if (metainfo?.digest === digest) lookup?.offered(metainfo, peers);
+    else for (const listener of this.#listeners) listener(digest, peers);
   }
 
   #onFailure(failure: BlobFailure): void {

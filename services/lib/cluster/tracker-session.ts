@@ -136,5 +136,5 @@ export class TrackerSession {
 
 async function* requestsOf(endpoint: string, outbox: Outbox<Digest, BlobUpdate>): AsyncGenerator<AnnounceRequest> {
   yield { message: { $case: 'hello', hello: { endpoint } } };
-  for await (const update of outbox) yield { message: { $case: 'update', update } };
+  for await (const [, update] of outbox) yield { message: { $case: 'update', update } };
 }
