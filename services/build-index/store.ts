@@ -8,6 +8,7 @@ import {
   type Page,
   type PageRequest,
   parseDigest,
+  parseRepositoryName,
   type Reference,
   type RepositoryName,
   type Tag,

@@ -23,7 +23,7 @@ export function proxyHandlers(deps: { readonly uploads: UploadStore }): Handlers
           repository: session.repository,
           offsetBytes: BigInt(session.offsetBytes),
           startTime: timestampToProto(session.startedMs),
-          updateTime: timestampToProto(session.updatedMs),
+          updateTime: timestampToProto(session.touchedMs),
         })),
         nextPageToken: start + limit < sessions.length ? String(start + limit) : '',
       };

@@ -7,4 +7,4 @@ export { FileBackend, type FileBackendOptions } from './file-backend.ts';
 export { MemoryBackend } from './memory-backend.ts';
 export { MemoryBlobStore } from './memory-blob-store.ts';
 export type { FinishedUpload } from './upload-session.ts';
-export { UploadStore, type UploadStoreDeps, type UploadStoreOptions } from './upload-store.ts';
+export { type OpenUpload, UploadStore, type UploadStoreDeps, type UploadStoreOptions } from './upload-store.ts';

@@ -41,13 +41,26 @@ export interface UploadStoreDeps {
 const headerSchema = z.strictObject({
   repository: z.custom<RepositoryName>((value) => typeof value === 'string' && isRepositoryName(value)),
   algorithm: z.enum(['sha256', 'sha512']),
+  /** Unix milliseconds. */
+  startedMs: z.number().int().nonnegative(),
 });
+type Header = z.infer<typeof headerSchema>;
+
+/** An open session as operators see it. */
+export interface OpenUpload extends UploadStat {
+  readonly repository: RepositoryName;
+  /** Unix milliseconds. */
+  readonly startedMs: number;
+  /** Unix milliseconds of the last request for it; a restart counts as one. */
+  readonly touchedMs: number;
+}
 
 /** Expired sessions are looked for this many times in an expiry period. */
 const sweepsPerExpiry = 10;
 
 interface Slot {
   readonly session: UploadSession;
+  readonly startedMs: number;
   touchedMs: number;
 }
 
@@ -82,13 +95,12 @@ export class UploadStore implements AsyncDisposable {
       throw new AppError('resource-exhausted', 'too many uploads are under way; try again when some have ended', { retryAfterMs: 5_000 });
     }
     const id = randomUUID();
-    const algorithm = hint.algorithm ?? 'sha256';
-    const slot = this.#add(id, { repository, algorithm });
+    const header: Header = { repository, algorithm: hint.algorithm ?? 'sha256', startedMs: this.#clock.wallMs() };
+    const slot = this.#add(id, header);
     try {
       await onDisk('starting an upload', async () => {
         await (await open(slot.session.path, 'wx')).close();
-        const header = Buffer.from(JSON.stringify({ repository, algorithm }));
-        await writeWhole(uploadHeaderPath(this.#options.root, id), header, { fsync: false });
+        await writeWhole(uploadHeaderPath(this.#options.root, id), Buffer.from(JSON.stringify(header)), { fsync: false });
       });
     } catch (error) {
       await this.#remove(id, slot);
@@ -145,6 +157,19 @@ export class UploadStore implements AsyncDisposable {
     await this.#remove(id, this.#slot(repository, id));
   }
 
+  /** The open sessions, oldest first. */
+  list(): readonly OpenUpload[] {
+    const sinceMs = this.#clock.wallMs() - this.#clock.nowMs();
+    return [...this.#slots.values()]
+      .map(({ session, startedMs, touchedMs }) => ({
+        ...statOf(session),
+        repository: session.repository,
+        startedMs,
+        touchedMs: touchedMs + sinceMs,
+      }))
+      .sort((a, b) => a.startedMs - b.startedMs || a.id.localeCompare(b.id));
+  }
+
   /** Sessions, the bytes they hold, and the most they may hold. */
   usage(): { readonly sessionCount: number; readonly usedBytes: number; readonly capacityBytes: number } {
     return { sessionCount: this.#slots.size, usedBytes: this.#usedBytes, capacityBytes: this.#options.capacityBytes };
@@ -168,10 +193,10 @@ export class UploadStore implements AsyncDisposable {
     return slot;
   }
 
-  #add(id: string, header: { readonly repository: RepositoryName; readonly algorithm: DigestAlgorithm }): Slot {
+  #add(id: string, { repository, algorithm, startedMs }: Header): Slot {
     const path = uploadDataPath(this.#options.root, id);
-    const session = new UploadSession({ id, path, ...header }, { claim: (sizeBytes) => this.#claim(sizeBytes) });
-    const slot = { session, touchedMs: this.#clock.nowMs() };
+    const session = new UploadSession({ id, path, repository, algorithm }, { claim: (sizeBytes) => this.#claim(sizeBytes) });
+    const slot = { session, startedMs, touchedMs: this.#clock.nowMs() };
     this.#slots.set(id, slot);
     return slot;
   }
@@ -240,7 +265,7 @@ function statOf(session: UploadSession): UploadStat {
   return { id: session.id, offsetBytes: session.offsetBytes };
 }
 
-async function readHeader(path: string): Promise<z.infer<typeof headerSchema> | undefined> {
+async function readHeader(path: string): Promise<Header | undefined> {
   const text = await readFile(path, 'utf8');
   try {
     return headerSchema.parse(JSON.parse(text));
