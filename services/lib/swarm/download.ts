@@ -88,6 +88,11 @@ export class Download implements Taker, RequestView {
   /** Asks the tracker for peers unless it was asked a moment ago; less often while nobody new turns up. */
   announce(nowMs: number): void {
     if (this.#announceCount > 0 && nowMs < this.#announceMs) return;
+    this.announceNow(nowMs);
+  }
+
+  /** Asks the tracker for peers. */
+  announceNow(nowMs: number): void {
     this.#announceMs = nowMs + this.options.announceIntervalMs * 2 ** Math.min(this.#announceCount, 7);
     this.#announceCount += 1;
     this.#context.emit({ type: 'announce', digest: this.digest, complete: false, peersWanted: this.options.peersWanted });
@@ -111,23 +116,19 @@ export class Download implements Taker, RequestView {
 
   /**
    * One link goes to somebody who has everything; the rest spread over all others at random. Origins serve those who have no
-   * complete source, and everybody when there is nobody else or nothing moves.
+   * complete source, and take the places that nobody else can fill.
    */
   #candidate(nowMs: number): Candidate | undefined {
     const { candidates } = this;
     for (;;) {
       const candidate = this.links.some((link) => link.candidate.complete)
-        ? (candidates.pick('ordinary', nowMs) ?? (this.#mayTakeOrigin() ? candidates.pick('any', nowMs) : undefined))
+        ? (candidates.pick('ordinary', nowMs) ?? candidates.pick('origin', nowMs))
         : (candidates.pick('complete', nowMs) ?? candidates.pick('origin', nowMs) ?? candidates.pick('any', nowMs));
       if (candidate === undefined) return undefined;
       const untilMs = this.#context.penalties.untilMs(candidate.peer, nowMs);
       if (untilMs === 0) return candidate;
       candidates.pause(candidate, untilMs);
     }
-  }
-
-  #mayTakeOrigin(): boolean {
-    return this.stallCount > 0 || this.links.every((link) => link.candidate.origin);
   }
 
   accepted(link: OutboundLink, have: Bitfield, nowMs: number): void {

@@ -93,12 +93,7 @@ function noticeStall(download: Download, context: SwarmContext, nowMs: number): 
     download.candidates.pause(worst.candidate, nowMs + context.options.slowPenaltyMs);
     download.close(worst, 'slow', nowMs);
   }
-  context.emit({
-    type: 'announce',
-    digest: download.digest,
-    complete: false,
-    peersWanted: context.options.peersWanted,
-  });
+  download.announceNow(nowMs);
   context.emit({ type: 'stalled', digest: download.digest, idleMs });
 }
 

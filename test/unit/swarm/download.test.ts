@@ -321,16 +321,16 @@ test('a stall announces for more peers, drops the worst link and is reported', (
   assert.ok(of(effects, 'announce').length > 0);
 });
 
-test('origins are left to those who have no complete source or nobody else', () => {
-  const engine = new Engine({ outboundLinksPerBlob: 4 });
-  engine.want();
+test('origins are left to those who have no complete source, and to places nobody else can fill', () => {
   const peers = [offerOf('origin/o1'), offerOf('origin/o2'), offerOf('agent/a', false), offerOf('agent/b', false)];
-  const dials = of(engine.apply({ type: 'peers-offered', digest: engine.blob.digest, peers }), 'dial').map((dial) => dial.peer as string);
-  assert.equal(dials.filter((peer) => peer.startsWith('origin/')).length, 1);
-  assert.equal(dials.filter((peer) => peer.startsWith('agent/')).length, 2);
-  const lonely = new Engine({ outboundLinksPerBlob: 4 });
-  lonely.want();
-  assert.equal(of(lonely.offer(['origin/o1', 'origin/o2']), 'dial').length, 2);
+  const dialled = (outboundLinksPerBlob: number): string[] => {
+    const engine = new Engine({ outboundLinksPerBlob });
+    engine.want();
+    const effects = engine.apply({ type: 'peers-offered', digest: engine.blob.digest, peers });
+    return of(effects, 'dial').map((dial) => dial.peer.slice(0, dial.peer.indexOf('/')));
+  };
+  assert.deepEqual(dialled(3), ['origin', 'agent', 'agent']);
+  assert.deepEqual(dialled(4), ['origin', 'agent', 'agent', 'origin']);
 });
 
 test('the tracker is asked again when there is nobody left to dial, at growing intervals', () => {

@@ -95,7 +95,10 @@ test('the swarm finishes without its seeder once one copy is out', () => {
   const { network, seeder, hosts, idealMs } = swarmOf(12, blob, { seed: 6 });
   const isOut = (): boolean => {
     const seen = new Set<number>();
-    for (const host of hosts) host.verifiedCounts.get(blob.digest)?.forEach((count, piece) => count > 0 && seen.add(piece));
+    for (const host of hosts)
+      host.verifiedCounts.get(blob.digest)?.forEach((count, piece) => {
+        if (count > 0) seen.add(piece);
+      });
     return seen.size === blob.pieceCount;
   };
   network.run(idealMs * 10, isOut);

@@ -64,23 +64,28 @@ test('the picker always picks among the rarest open pieces of the source', () =>
       const model = new SlowPicker();
       const sources: PieceSource[] = [];
       for (const command of commands) {
-        if (command.type === 'add' && sources.length < 10) {
-          sources.push(picker.addSource(pieces(pieceCount, ...command.have)));
-          model.sources.push({ have: new Set(command.have), counted: command.have.length < pieceCount });
-        } else if (command.type === 'advance') {
-          advance(picker, model, command.piece);
-        } else if (command.type === 'reopen' && ['requested', 'writing'].includes(model.state[command.piece] ?? '')) {
-          picker.reopen(command.piece);
-          model.state[command.piece] = 'open';
-        } else if ('at' in command) {
-          applyToSource(picker, model, sources, command);
-        }
+        if (command.type === 'add') addSource(picker, model, sources, command.have);
+        else if (command.type === 'advance') advance(picker, model, command.piece);
+        else if (command.type === 'reopen') reopen(picker, model, command.piece);
+        else applyToSource(picker, model, sources, command);
         checkPicker(picker, model, sources);
       }
     }),
     { numRuns: 150 },
   );
 });
+
+function addSource(picker: PiecePicker, model: SlowPicker, sources: PieceSource[], have: readonly number[]): void {
+  if (sources.length >= 10) return;
+  sources.push(picker.addSource(pieces(pieceCount, ...have)));
+  model.sources.push({ have: new Set(have), counted: have.length < pieceCount });
+}
+
+function reopen(picker: PiecePicker, model: SlowPicker, piece: number): void {
+  if (model.state[piece] !== 'requested' && model.state[piece] !== 'writing') return;
+  picker.reopen(piece);
+  model.state[piece] = 'open';
+}
 
 function advance(picker: PiecePicker, model: SlowPicker, piece: number): void {
   const state = model.state[piece];
@@ -137,37 +142,52 @@ test('the picker rejects a step that a piece cannot take', () => {
 
 const ledgerCommand = fc.record({ type: fc.constantFrom('add', 'settle', 'settle-all'), link: fc.nat(3), piece: fc.nat(5) });
 
+interface Entry {
+  readonly link: number;
+  readonly piece: number;
+}
+
+function addRequest(ledger: RequestLedger, model: Entry[], entry: Entry): void {
+  const known = model.some((each) => each.link === entry.link && each.piece === entry.piece);
+  const onLink = model.filter((each) => each.link === entry.link).length;
+  const onPiece = model.filter((each) => each.piece === entry.piece).length;
+  if (known || onLink >= 3 || onPiece >= 2) {
+    assert.throws(() => ledger.add(entry.link, entry.piece, 10, 0), AssertionError);
+    return;
+  }
+  ledger.add(entry.link, entry.piece, 10, 0);
+  model.push(entry);
+}
+
+function checkLedger(ledger: RequestLedger, model: readonly Entry[]): void {
+  assert.equal(ledger.totalBytes, model.length * 10);
+  for (let piece = 0; piece < 6; piece += 1) {
+    const holders = model.filter((entry) => entry.piece === piece).map((entry) => entry.link);
+    assert.deepEqual(ledger.requestersOf(piece, []).sort(), holders.sort());
+  }
+}
+
 test('the ledger agrees with a list of requests and rejects what breaks its bounds', () => {
   fc.assert(
     fc.property(fc.array(ledgerCommand, { maxLength: 80 }), (commands) => {
       const ledger = new RequestLedger(6, { requestsPerLinkMax: 3, requestersPerPieceMax: 2 });
-      let model: { link: number; piece: number }[] = [];
+      let model: Entry[] = [];
       for (const { type, link, piece } of commands) {
-        const known = model.some((each) => each.link === link && each.piece === piece);
         if (type === 'add') {
-          const onLink = model.filter((each) => each.link === link).length;
-          const onPiece = model.filter((each) => each.piece === piece).length;
-          if (known || onLink >= 3 || onPiece >= 2) {
-            assert.throws(() => ledger.add(link, piece, 10, 0), AssertionError);
-          } else {
-            ledger.add(link, piece, 10, 0);
-            model.push({ link, piece });
-          }
+          addRequest(ledger, model, { link, piece });
         } else if (type === 'settle') {
+          const known = model.some((each) => each.link === link && each.piece === piece);
           assert.equal(ledger.settle(link, piece)?.piece, known ? piece : undefined);
           model = model.filter((each) => each.link !== link || each.piece !== piece);
         } else {
+          const onLink = model.filter((each) => each.link === link).map((each) => each.piece);
           assert.deepEqual(
             ledger.settleAll(link).map((request) => request.piece),
-            model.filter((each) => each.link === link).map((each) => each.piece),
+            onLink,
           );
           model = model.filter((each) => each.link !== link);
         }
-        assert.equal(ledger.totalBytes, model.length * 10);
-        for (let each = 0; each < 6; each += 1) {
-          const holders = model.filter((entry) => entry.piece === each).map((entry) => entry.link);
-          assert.deepEqual(ledger.requestersOf(each, []).sort(), holders.sort());
-        }
+        checkLedger(ledger, model);
       }
     }),
   );
