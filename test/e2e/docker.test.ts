@@ -94,5 +94,5 @@ test('the status of every node is shown, and the cluster stops cleanly', async (
   assert.deepEqual(nodes.map(({ node }) => node.id).sort(), cluster.nodes.map(({ id }) => id).sort());
   for (const { answer } of nodes) assert.equal(answer?.version, '0.1.0');
   assert.equal(await cluster.stop(), 0);
-  for (const { id } of cluster.nodes) assert.match(cluster.log(id), /"message":"stopped","?/);
+  for (const { id } of cluster.nodes) assert.match(cluster.log(id), /"exitCode":0,"message":"stopped"/);
 });
