@@ -42,8 +42,8 @@ export interface Tables {
   readonly tagsOf: Database<boolean, Key>;
   /** [repository, subject, digest] -> true */
   readonly referrers: Database<boolean, Key>;
-  /** [repository] -> true: repositories that have anything. */
-  readonly repositories: Database<boolean, Key>;
+  /** repository -> true: repositories that have anything. A plain string, as an array of one element comes back as one. */
+  readonly repositories: Database<boolean, string>;
   /** Named values of the index itself. */
   readonly meta: Database<string, string>;
 }
@@ -59,7 +59,7 @@ export async function openTables(path: string): Promise<Tables> {
     tags: table('tags'),
     tagsOf: table('tags-of'),
     referrers: table('referrers'),
-    repositories: table('repositories'),
+    repositories: db.openDB<boolean, string>({ name: 'repositories', encoding: 'json' }),
     meta: db.openDB<string, string>({ name: 'meta', encoding: 'json' }),
   };
 }

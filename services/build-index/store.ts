@@ -78,7 +78,7 @@ export class IndexStore implements AsyncDisposable {
       const row: ManifestRow = { ...rest, subject: subject ?? null, artifactType: artifactType ?? null, pushedMs: this.#wallMs() };
       this.#tables.manifests.putSync([repository, digest], row);
       if (subject !== undefined) this.#tables.referrers.putSync([repository, subject, digest], true);
-      this.#tables.repositories.putSync([repository], true);
+      this.#tables.repositories.putSync(repository, true);
       return tags.map((tag) => this.#setTag(repository, tag, digest));
     });
   }
@@ -103,14 +103,14 @@ export class IndexStore implements AsyncDisposable {
 
   /** Live tags in bytewise order. Throws `not-found` (kind `repository`) for an unknown repository. */
   listTags(repository: RepositoryName, page: PageRequest<string>): Page<TagEntry> {
-    if (this.#tables.repositories.get([repository]) === undefined) throw notFound('repository', repository);
+    if (this.#tables.repositories.get(repository) === undefined) throw notFound('repository', repository);
     const rows = this.#tables.tags.getRange(keysUnder([repository], page.after));
     return takePage(rows, page.limit, ({ key, value }) => (value.deleted ? undefined : tagEntry(String(key[1]), value)));
   }
 
   listRepositories(page: PageRequest<string>): Page<RepositoryName> {
-    const keys = this.#tables.repositories.getKeys(keysUnder([], page.after));
-    return takePage(keys, page.limit, ([name]) => parseRepositoryName(String(name)));
+    const keys = this.#tables.repositories.getKeys(page.after === undefined ? {} : { start: `${page.after}\u0000` });
+    return takePage(keys, page.limit, parseRepositoryName);
   }
 
   /** Manifests whose subject is `subject`, in digest order. */
@@ -151,7 +151,7 @@ export class IndexStore implements AsyncDisposable {
   #link(repository: RepositoryName, digest: Digest, sizeBytes: number): void {
     this.#tables.links.putSync([repository, digest], sizeBytes);
     this.#tables.holders.putSync([digest, repository], sizeBytes);
-    this.#tables.repositories.putSync([repository], true);
+    this.#tables.repositories.putSync(repository, true);
   }
 
   #anyHolder(digest: Digest): number | undefined {
@@ -217,7 +217,7 @@ export class IndexStore implements AsyncDisposable {
 
   #dropWhenEmpty(repository: RepositoryName): void {
     const { links, manifests, repositories } = this.#tables;
-    if (!hasUnder(links, [repository]) && !hasUnder(manifests, [repository])) repositories.removeSync([repository]);
+    if (!hasUnder(links, [repository]) && !hasUnder(manifests, [repository])) repositories.removeSync(repository);
   }
 }
 
