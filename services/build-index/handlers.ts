@@ -8,6 +8,8 @@ import type { IndexStore } from './store.ts';
 const pageSizeDefault = 100;
 const pageSizeMax = 1000;
 const tagsPerPutMax = 100;
+/** One more than any name has: cutting a longer token moves it past no name, and keeps it within a key of the database. */
+const pageTokenLengthMax = 256;
 
 type Service = Handlers<typeof BuildIndexServiceService>;
 
@@ -81,7 +83,10 @@ function referenceFromProto(reference: Parameters<Service['getManifest']>[0]['re
 
 function pageOf({ pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string }): PageRequest<string> {
   if (pageSize > pageSizeMax) throw new AppError('invalid-argument', `page_size is at most ${pageSizeMax}`);
-  return { limit: pageSize === 0 ? pageSizeDefault : pageSize, ...(pageToken === '' ? {} : { after: pageToken }) };
+  return {
+    limit: pageSize === 0 ? pageSizeDefault : pageSize,
+    ...(pageToken === '' ? {} : { after: pageToken.slice(0, pageTokenLengthMax) }),
+  };
 }
 
 function nextToken<T>({ items, more }: Page<T>, tokenOf: (item: T) => string): string {

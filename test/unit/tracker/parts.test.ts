@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { AppError, type Digest, isAppError, type Metainfo, type PeerId } from '#core';
+import { advertisedEndpoint } from '../../../services/tracker/advertised.ts';
+import { MetainfoCache } from '../../../services/tracker/metainfo-cache.ts';
+import { WantList } from '../../../services/tracker/want-list.ts';
+import { blob } from '../../support/cluster-mesh.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
+
+const { digest } = blob('some blob');
+
+describe('an advertised endpoint', () => {
+  const resolve = (endpoint: string, caller: string): string => advertisedEndpoint(endpoint, 'agent/a1' as PeerId, caller);
+
+  it('stays when it has a host', () => assert.equal(resolve('h.example:7000', '10.1.2.3:5'), 'h.example:7000'));
+  it('gets the IPv4 address of the caller', () => assert.equal(resolve(':7000', '10.1.2.3:5'), '10.1.2.3:7000'));
+  it('gets the IPv6 address of the caller in brackets', () => {
+    assert.equal(resolve(':7000', '[fd00::1]:5'), '[fd00::1]:7000');
+    assert.equal(resolve(':7000', 'fd00::1:5'), '[fd00::1]:7000');
+  });
+  it('takes an IPv4 address out of its IPv6 form', () => assert.equal(resolve(':7000', '[::ffff:10.1.2.3]:5'), '10.1.2.3:7000'));
+  it('is refused when it is malformed', () => {
+    for (const bad of ['', 'host', ':0', ':99999', 'a b:1', 'x:1:2']) {
+      assert.throws(
+        () => resolve(bad, '10.1.2.3:5'),
+        (error) => isAppError(error, 'invalid-argument'),
+        bad,
+      );
+    }
+  });
+});
+
+describe('the want list', () => {
+  it('serves those who wait longest, one place each, and puts them last', () => {
+    const wants = new WantList<string>();
+    wants.set(digest, 'a', 2);
+    wants.set(digest, 'b', 1);
+    wants.set(digest, 'c', 1);
+    assert.deepEqual(wants.take(digest, 2, 'x'), ['a', 'b']);
+    assert.deepEqual(wants.take(digest, 2, 'x'), ['c', 'a']);
+    assert.deepEqual(wants.take(digest, 2, 'x'), []);
+    assert.equal(wants.blobCount, 0);
+  });
+
+  it('never serves the newcomer itself, and forgets who is served or leaves', () => {
+    const wants = new WantList<string>();
+    wants.set(digest, 'a', 1);
+    assert.deepEqual(wants.take(digest, 5, 'a'), []);
+    wants.delete(digest, 'a');
+    assert.equal(wants.blobCount, 0);
+    wants.set(digest, 'b', 0);
+    assert.equal(wants.blobCount, 0);
+  });
+});
+
+describe('the metainfo cache', () => {
+  function cache(answer: (digest: Digest) => Promise<Metainfo>, sizeBytesMax?: number) {
+    const clock = new ManualClock();
+    const asked: Digest[] = [];
+    const origins = {
+      getMetainfo: async (wanted: Digest) => {
+        asked.push(wanted);
+        return answer(wanted);
+      },
+    };
+    return { clock, asked, cache: new MetainfoCache(sizeBytesMax === undefined ? {} : { sizeBytesMax }, { clock, origins }) };
+  }
+
+  it('asks once for all who ask at the same time, and not again afterwards', async () => {
+    const { cache: metainfos, asked } = cache(async () => blob('some blob'));
+    await Promise.all([metainfos.get(digest), metainfos.get(digest)]);
+    await metainfos.get(digest);
+    assert.equal(asked.length, 1);
+  });
+
+  it('remembers an absence for a second', async () => {
+    const {
+      cache: metainfos,
+      asked,
+      clock,
+    } = cache(async () => {
+      throw new AppError('not-found', 'none');
+    });
+    const missing = (): Promise<void> => assert.rejects(metainfos.get(digest), (error) => isAppError(error, 'not-found'));
+    await missing();
+    clock.advance(999);
+    await missing();
+    assert.equal(asked.length, 1);
+    clock.advance(1);
+    await missing();
+    assert.equal(asked.length, 2);
+  });
+
+  it('does not remember that nobody answered', async () => {
+    let up = false;
+    const { cache: metainfos } = cache(async () => {
+      if (!up) throw new AppError('unavailable', 'down');
+      return blob('some blob');
+    });
+    await assert.rejects(metainfos.get(digest), (error) => isAppError(error, 'unavailable'));
+    up = true;
+    assert.equal((await metainfos.get(digest)).digest, digest);
+  });
+
+  it('keeps to its bound by forgetting what was used least recently', async () => {
+    const blobs = new Map(['a', 'b', 'c'].map((text) => [blob(text).digest, blob(text)]));
+    const [a, b, c] = [...blobs.keys()];
+    assert.ok(a !== undefined && b !== undefined && c !== undefined);
+    const { cache: metainfos, asked } = cache(async (wanted) => blobs.get(wanted) ?? blob('a'), 1200);
+    for (const wanted of [a, b, a, c]) await metainfos.get(wanted);
+    assert.ok(metainfos.sizeBytes <= 1200);
+    await metainfos.get(a);
+    assert.equal(asked.length, 3, 'a is still known');
+    await metainfos.get(b);
+    assert.equal(asked.length, 4, 'b was forgotten');
+  });
+});
