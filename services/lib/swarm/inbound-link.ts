@@ -18,6 +18,10 @@ export class InboundLink {
   readonly #inService: Service[] = [];
   activeMs: number;
   servedBytes = 0;
+  /** Pieces it has not heard of yet, and since when there are any. */
+  readonly untold: number[] = [];
+  untoldMs = 0;
+  heardMs: number | undefined;
   /** How often others were served while this one waited. */
   passedOverCount = 0;
 
@@ -32,6 +36,11 @@ export class InboundLink {
     return this.#state;
   }
 
+  /** Requests not yet in service, oldest first. */
+  get queue(): readonly number[] {
+    return this.#queue;
+  }
+
   get queuedCount(): number {
     return this.#queue.length;
   }
@@ -40,9 +49,16 @@ export class InboundLink {
     return this.#inService.length;
   }
 
-  /** The next piece to serve, -1 when nothing waits. */
-  get head(): number {
-    return this.#queue[0] ?? -1;
+  /** There is a piece to hear of. */
+  learn(piece: number, nowMs: number): void {
+    if (this.untold.length === 0) this.untoldMs = nowMs;
+    this.untold.push(piece);
+  }
+
+  /** Takes everything there is to hear of. */
+  hear(nowMs: number): number[] {
+    this.heardMs = nowMs;
+    return this.untold.splice(0);
   }
 
   /** True the first time: the peer is asked to choose another piece. */
@@ -66,19 +82,18 @@ export class InboundLink {
     return 'queued';
   }
 
-  /** Withdraws a queued request; a piece that is being sent goes on. */
-  cancel(piece: number): void {
+  /** Withdraws a queued request; false for a piece that is being sent, which goes on. */
+  cancel(piece: number): boolean {
     const at = this.#queue.indexOf(piece);
     if (at >= 0) this.#queue.splice(at, 1);
+    return at >= 0;
   }
 
-  /** Takes the head of the queue into service. */
-  start(nowMs: number): number {
-    const piece = this.#queue.shift();
-    assert(piece !== undefined, 'only a queued piece is served');
+  /** Takes a queued piece into service. */
+  start(piece: number, nowMs: number): void {
+    assert(this.cancel(piece), 'only a queued piece is served');
     this.#inService.push({ piece, sinceMs: nowMs });
     this.passedOverCount = 0;
-    return piece;
   }
 
   /** The piece left (or cannot be read). Returns how long it was in service; undefined when it was not. */

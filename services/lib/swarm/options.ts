@@ -16,6 +16,7 @@ export interface SwarmOptions {
   readonly serveConcurrency: number;
   readonly serveConcurrencyPerLink: number;
   readonly serveStuckMs: number;
+  readonly tellWaitMs: number;
   readonly requestQueuePerLink: number;
   readonly candidatesPerBlob: number;
   readonly peersWanted: number;
@@ -64,6 +65,7 @@ export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
   serveConcurrency: limit(4, 1, 256, 'fewer leave the uplink idle while receivers are busy, more finish every piece later'),
   serveConcurrencyPerLink: limit(2, 1, 16, 'the next piece is read from disk while one is sent'),
   serveStuckMs: limit(2000, 10, 60_000, 'a send that takes this long waits for a slow receiver and no longer holds a slot'),
+  tellWaitMs: limit(1000, 0, 60_000, 'a downloader hears of every piece within a second, however busy this process is'),
   requestQueuePerLink: limit(128, 2, 4096, '16 MiB in pieces of 256 KiB is 64 requests; twice that is abuse'),
   candidatesPerBlob: limit(200, 10, 10_000, 'four handouts; older offers are stale anyway'),
   peersWanted: limit(30, 1, 200, 'three times the outbound links, as some are full or gone'),

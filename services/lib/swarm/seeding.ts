@@ -1,6 +1,7 @@
 /** The serving half of the engine: who may download here, and what is sent to them when. */
 import { assert, type Digest, type PeerId } from '#core';
 import type { SwarmContext } from './context.ts';
+import { Herald } from './herald.ts';
 import { InboundLink } from './inbound-link.ts';
 import type { Transfer } from './transfer.ts';
 import type { CloseReason, LinkId, LinkSnapshot, RefusalReason } from './types.ts';
@@ -15,10 +16,16 @@ export class Seeding {
   readonly #context: SwarmContext;
   readonly #seats = new Map<LinkId, Seat>();
   readonly #uploads: UploadScheduler;
+  readonly #herald: Herald;
 
   constructor(context: SwarmContext) {
     this.#context = context;
     this.#uploads = new UploadScheduler(context.options, context.rng);
+    this.#herald = new Herald({
+      rng: context.rng,
+      load: () => this.#uploads.load,
+      tell: (link, pieces) => context.emit({ type: 'tell-have', link: link.id, pieces }),
+    });
   }
 
   get linkCount(): number {
@@ -26,7 +33,8 @@ export class Seeding {
   }
 
   get deadlineMs(): number | undefined {
-    return this.#uploads.deadlineMs;
+    const earliestMs = Math.min(this.#uploads.deadlineMs ?? Number.POSITIVE_INFINITY, this.#herald.deadlineMs ?? Number.POSITIVE_INFINITY);
+    return Number.isFinite(earliestMs) ? earliestMs : undefined;
   }
 
   applyOptions(): void {
@@ -72,9 +80,7 @@ export class Seeding {
   piecesCancelled(id: LinkId, pieces: readonly number[]): void {
     const seat = this.#seats.get(id);
     if (seat === undefined) return;
-    const queuedCount = seat.link.queuedCount;
-    for (const piece of pieces) seat.link.cancel(piece);
-    this.#uploads.changed(seat.transfer.digest, seat.link.queuedCount - queuedCount);
+    for (const piece of pieces) if (seat.link.cancel(piece)) this.#uploads.withdrawn(seat.transfer.digest, piece);
   }
 
   /** A piece left, or (with `sizeBytes` undefined) could not be read. */
@@ -93,8 +99,15 @@ export class Seeding {
     this.serve(nowMs);
   }
 
-  /** Starts as many services as slots and the egress rate allow. */
+  /** Links of the transfer have something to hear. */
+  tell(transfer: Transfer, nowMs: number): void {
+    this.#herald.add(transfer);
+    this.#herald.tell(this.#context.options, nowMs);
+  }
+
+  /** Tells whom there is room for, and starts as many services as slots and the egress rate allow. */
   serve(nowMs: number): void {
+    this.#herald.tell(this.#context.options, nowMs);
     for (let next = this.#uploads.next(nowMs); next !== undefined; next = this.#uploads.next(nowMs)) {
       this.#context.emit({ type: 'serve-piece', link: next.link.id, digest: next.digest, piece: next.piece });
     }
@@ -115,8 +128,10 @@ export class Seeding {
   drain(): void {
     for (const [id, { link, transfer }] of Array.from(this.#seats)) {
       const refused = link.drain();
-      this.#uploads.changed(transfer.digest, -refused.length);
-      for (const piece of refused) this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'draining' });
+      for (const piece of refused) {
+        this.#uploads.withdrawn(transfer.digest, piece);
+        this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'draining' });
+      }
       if (link.inServiceCount === 0) this.close(id, 'draining');
     }
   }
@@ -179,8 +194,8 @@ export class Seeding {
     const { link, transfer } = seat;
     this.#seats.delete(id);
     transfer.inbound.splice(transfer.inbound.indexOf(link), 1);
-    const queuedCount = link.queuedCount;
-    this.#uploads.remove(link, transfer.digest, queuedCount, link.close());
+    const queued = link.queue.slice();
+    this.#uploads.remove(link, transfer.digest, queued, link.close());
     return true;
   }
 }

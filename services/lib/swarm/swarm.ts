@@ -225,6 +225,7 @@ export class Swarm {
         return;
       case 'piece-verified':
         transfer.verified(event.piece, nowMs);
+        this.#seeding.tell(transfer, nowMs);
         if (transfer.download === undefined) this.#wanted.delete(transfer);
         return;
       case 'piece-corrupt':
@@ -260,6 +261,7 @@ export class Swarm {
     const known = this.#transfers.get(metainfo.digest);
     if (known !== undefined) {
       known.seeded(nowMs);
+      this.#seeding.tell(known, nowMs);
       this.#wanted.delete(known);
       return;
     }

@@ -49,7 +49,7 @@ export class Transfer {
     return this.inbound.find((link) => link.peer === peer);
   }
 
-  /** A piece is on disk: those who download from here hear of it, unless they are known to have it. */
+  /** A piece is on disk: those who download from here are to hear of it, unless they are known to have it. */
   verified(piece: number, nowMs: number): void {
     const download = this.#download;
     if (download?.isWriting(piece) !== true) return;
@@ -57,7 +57,7 @@ export class Transfer {
     this.have.add(piece);
     for (const link of this.inbound) {
       const known = download.linkTo(link.peer)?.source.have.has(piece) === true;
-      if (!known && link.state === 'open') this.#context.emit({ type: 'tell-have', link: link.id, pieces: [piece] });
+      if (!known && link.state === 'open') link.learn(piece, nowMs);
     }
     if (this.have.isFull) this.#complete(nowMs);
   }
@@ -68,9 +68,7 @@ export class Transfer {
     const missing: number[] = [];
     for (let piece = this.have.nextMissing(); piece < this.have.length; piece = this.have.nextMissing(piece + 1)) missing.push(piece);
     for (const piece of missing) this.have.add(piece);
-    for (const link of this.inbound) {
-      if (link.state === 'open') this.#context.emit({ type: 'tell-have', link: link.id, pieces: missing.slice() });
-    }
+    for (const link of this.inbound) for (const piece of missing) link.learn(piece, nowMs);
     this.#complete(nowMs);
   }
 

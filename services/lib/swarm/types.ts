@@ -78,7 +78,7 @@ export type Effect =
   | { readonly type: 'refuse'; readonly link: LinkId; readonly reason: RefusalReason; readonly retryAfterMs: number }
   | { readonly type: 'refuse-piece'; readonly link: LinkId; readonly piece: number; readonly reason: RefusalReason }
   | { readonly type: 'tell-have'; readonly link: LinkId; readonly pieces: readonly number[] }
-  /** Read the piece from disk and send it. */
+  /** Read the piece from disk and send it. A seed serves the requests of a link in an order of its own: pieces nobody has come first. */
   | { readonly type: 'serve-piece'; readonly link: LinkId; readonly digest: Digest; readonly piece: number }
   | { readonly type: 'close'; readonly link: LinkId; readonly reason: CloseReason }
   /** Tell the tracker what this process wants or has; `peersWanted` is 0 for a mere change of state. */

@@ -12,15 +12,21 @@ import { TokenBucket } from './token-bucket.ts';
 const stuckMsMin = 10;
 const stuckFactor = 1.5;
 
-/** The inbound links of one blob and how often each of its pieces was promised or sent (saturating at 255). */
+/** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
 interface Queue {
   readonly digest: Digest;
   readonly links: InboundLink[];
-  readonly givenCounts: Uint8Array;
-  /** Pieces given to nobody yet. */
-  freshCount: number;
+  readonly sentCounts: Uint8Array;
+  readonly promisedCounts: Uint8Array;
+  /** Pieces sent to nobody yet. */
+  unsentCount: number;
   readonly sizeOf: (piece: number) => number;
   queuedCount: number;
+}
+
+interface Choice {
+  readonly link: InboundLink;
+  readonly piece: number;
 }
 
 /** A piece to be served now. */
@@ -62,7 +68,15 @@ export class UploadScheduler {
   add(link: InboundLink, digest: Digest, pieceCount: number, sizeOf: (piece: number) => number): void {
     let queue = this.#byDigest.get(digest);
     if (queue === undefined) {
-      queue = { digest, links: [], givenCounts: new Uint8Array(pieceCount), freshCount: pieceCount, sizeOf, queuedCount: 0 };
+      queue = {
+        digest,
+        links: [],
+        sentCounts: new Uint8Array(pieceCount),
+        promisedCounts: new Uint8Array(pieceCount),
+        unsentCount: pieceCount,
+        sizeOf,
+        queuedCount: 0,
+      };
       this.#byDigest.set(digest, queue);
       // Ahead of those that have had their turn.
       this.#queues.unshift(queue);
@@ -71,11 +85,11 @@ export class UploadScheduler {
     queue.links.splice(this.#rng.below(queue.links.length + 1), 0, link);
   }
 
-  /** A link closed; call it after `link.close()`, with what it still had queued and in service before. */
-  remove(link: InboundLink, digest: Digest, queuedCount: number, inServiceCount: number): void {
+  /** A link closed; call it after `link.close()`, with what it still had queued and how many services it had. */
+  remove(link: InboundLink, digest: Digest, queued: readonly number[], inServiceCount: number): void {
     const queue = this.#queueOf(digest);
     queue.links.splice(queue.links.indexOf(link), 1);
-    this.changed(digest, -queuedCount);
+    for (const piece of queued) this.#unqueue(queue, piece);
     this.#inServiceCount -= inServiceCount;
     assert(this.#inServiceCount >= 0, 'services are counted');
     if (queue.links.length > 0) return;
@@ -83,25 +97,30 @@ export class UploadScheduler {
     this.#queues.splice(this.#queues.indexOf(queue), 1);
   }
 
-  /** The number of queued requests of the blob changed. */
-  changed(digest: Digest, by: number): void {
-    this.#queueOf(digest).queuedCount += by;
-    this.#queuedCount += by;
-  }
-
   /** A request for the piece was queued. */
   queued(digest: Digest, piece: number): void {
     const queue = this.#queueOf(digest);
-    const count = queue.givenCounts[piece] ?? 0;
-    if (count === 0) queue.freshCount -= 1;
-    queue.givenCounts[piece] = Math.min(255, count + 1);
-    this.changed(digest, 1);
+    queue.promisedCounts[piece] = Math.min(255, (queue.promisedCounts[piece] ?? 0) + 1);
+    queue.queuedCount += 1;
+    this.#queuedCount += 1;
   }
 
-  /** The piece was promised to one link while others could still be given something that nobody has. */
+  /** A queued request was withdrawn. */
+  withdrawn(digest: Digest, piece: number): void {
+    const queue = this.#queueOf(digest);
+    this.#unqueue(queue, piece);
+  }
+
+  /** The piece was sent or promised to somebody while there are others that nobody has. */
   isSpent(digest: Digest, piece: number): boolean {
     const queue = this.#queueOf(digest);
-    return queue.links.length > 1 && queue.freshCount > 0 && (queue.givenCounts[piece] ?? 0) > 0;
+    if (queue.links.length < 2 || queue.unsentCount === 0) return false;
+    return (queue.sentCounts[piece] ?? 0) > 0 || (queue.promisedCounts[piece] ?? 0) > 0;
+  }
+
+  /** Requests queued or in service, and how long a service usually takes. */
+  get load(): { readonly requestCount: number; readonly usualMs: number | undefined } {
+    return { requestCount: this.#queuedCount + this.#inServiceCount, usualMs: this.#usualMs };
   }
 
   /** A service ended after `serviceMs`. The usual time follows quick ones at once and slow ones slowly: those waited for a receiver. */
@@ -126,45 +145,58 @@ export class UploadScheduler {
     if (this.#queuedCount === 0 || !this.#hasSlot(nowMs)) return undefined;
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       const queue = this.#queues[turn];
-      const link = queue === undefined || queue.queuedCount === 0 ? undefined : this.#choose(queue);
-      if (queue === undefined || link === undefined) continue;
-      const sizeBytes = queue.sizeOf(link.head);
+      const choice = queue === undefined || queue.queuedCount === 0 ? undefined : this.#choose(queue);
+      if (queue === undefined || choice === undefined) continue;
+      const sizeBytes = queue.sizeOf(choice.piece);
       if (!this.#egress.tryTake(sizeBytes, nowMs)) {
         this.#deadlineMs = this.#egress.readyAtMs(sizeBytes, nowMs);
         return undefined;
       }
       this.#queues.splice(turn, 1);
       this.#queues.push(queue);
-      return this.#start(queue, link, nowMs);
+      return this.#start(queue, choice, nowMs);
     }
     return undefined;
   }
 
-  #start(queue: Queue, link: InboundLink, nowMs: number): Service {
-    for (const other of queue.links) if (other !== link && other.head >= 0) other.passedOverCount += 1;
+  #start(queue: Queue, { link, piece }: Choice, nowMs: number): Service {
+    for (const other of queue.links) if (other !== link && other.queue.length > 0) other.passedOverCount += 1;
     queue.links.splice(queue.links.indexOf(link), 1);
     queue.links.push(link);
-    const piece = link.start(nowMs);
-    this.changed(queue.digest, -1);
+    link.start(piece, nowMs);
+    const sentCount = queue.sentCounts[piece] ?? 0;
+    if (sentCount === 0) queue.unsentCount -= 1;
+    queue.sentCounts[piece] = Math.min(255, sentCount + 1);
+    this.#unqueue(queue, piece);
     this.#inServiceCount += 1;
     return { link, digest: queue.digest, piece };
   }
 
-  /** The link in turn whose head was sent least; one that was passed over for two full rounds goes first. */
-  #choose(queue: Queue): InboundLink | undefined {
-    let best: InboundLink | undefined;
+  /**
+   * The link in turn, with its oldest request; but as long as some piece was sent to nobody, one of those goes first. A link that
+   * was passed over for two full rounds is not passed over again.
+   */
+  #choose(queue: Queue): Choice | undefined {
+    let best: Choice | undefined;
     let bestCount = Number.POSITIVE_INFINITY;
     for (const link of queue.links) {
-      const head = link.head;
-      if (head < 0 || link.inServiceCount >= this.#options.serveConcurrencyPerLink) continue;
-      if (link.passedOverCount >= 2 * queue.links.length) return link;
-      const count = queue.givenCounts[head] ?? 0;
-      if (count < bestCount) {
-        best = link;
+      const [head] = link.queue;
+      if (head === undefined || link.inServiceCount >= this.#options.serveConcurrencyPerLink) continue;
+      if (queue.unsentCount === 0 || link.passedOverCount >= 2 * queue.links.length) return { link, piece: head };
+      for (const piece of link.queue) {
+        const count = queue.sentCounts[piece] ?? 0;
+        if (count >= bestCount) continue;
+        best = { link, piece };
         bestCount = count;
       }
     }
     return best;
+  }
+
+  #unqueue(queue: Queue, piece: number): void {
+    queue.promisedCounts[piece] = Math.max(0, (queue.promisedCounts[piece] ?? 0) - 1);
+    queue.queuedCount -= 1;
+    this.#queuedCount -= 1;
   }
 
   /** Slots count services that are not stuck; stuck ones are bounded at four times the slots. */

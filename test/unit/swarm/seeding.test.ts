@@ -256,3 +256,21 @@ test('a blob that turns up on disk ends its download and is told', () => {
   assert.equal(of(effects, 'close')[0]?.link, source.link);
   assert.equal(of(effects, 'complete').length, 1);
 });
+
+test('a busy process tells of a new piece later, but within the wait, and gathers what there is to tell', () => {
+  const engine = new Engine({ tellWaitMs: 400, serveConcurrency: 1, serveConcurrencyPerLink: 1, windowStartPieces: 4 }, 32);
+  engine.want(pieces(32, ...Array.from({ length: 16 }, (_, at) => at)));
+  const busy = engine.inbound('agent/busy');
+  const other = engine.inbound('agent/other');
+  engine.apply({ type: 'pieces-requested', link: busy.link, pieces: Array.from({ length: 10 }, (_, at) => at) });
+  const source = engine.connect('agent/source');
+  const [first = -1, second = -1] = asked(source.effects);
+  assert.deepEqual(of(engine.deliver(source.link, first), 'tell-have'), []);
+  engine.nowMs += 100;
+  assert.deepEqual(of(engine.deliver(source.link, second), 'tell-have'), []);
+  const told = of(engine.pass(310), 'tell-have').filter((tell) => tell.link === other.link);
+  assert.deepEqual(
+    told.map((tell) => tell.pieces),
+    [[first, second]],
+  );
+});
