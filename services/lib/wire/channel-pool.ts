@@ -122,12 +122,12 @@ export class ChannelPool implements AsyncDisposable {
     });
   }
 
-  /** Asks grpc.health.v1 for the whole node. False when it says no, cannot be reached or does not answer within `timeoutMs` (2 s by default). */
+  /** Asks grpc.health.v1 for the whole node. False when it says no, cannot be reached or does not answer within `timeoutMs` (2 s by default). Throws `resource-exhausted` like any call. */
   async health(target: Target, options: { readonly signal?: AbortSignal; readonly timeoutMs?: number } = {}): Promise<boolean> {
     const check = healthService['Check'];
     assert(check !== undefined, 'the health service has Check');
     const { signal, timeoutMs = healthTimeoutMsDefault } = options;
-    if (signal?.aborted) return false;
+    if (signal?.aborted || this.#closed) return false;
     const lease = this.#lease(target);
     return new Promise((resolve) => {
       const onEnd = (error: ServiceError | null, response?: object): void => {

@@ -18,7 +18,7 @@ import {
   keepaliveTimeoutMs,
   messageSizeBytesMax,
 } from './limits.ts';
-import { addReflection, findProtoRoot } from './reflection.ts';
+import { addReflection } from './reflection.ts';
 import type { CallContext, Handlers, InboundExchange, WireMethod, WireService } from './types.ts';
 
 export interface WireServerOptions {
@@ -30,8 +30,6 @@ export interface WireServerOptions {
   readonly maxConcurrentStreams?: number;
   /** How long a caller of Exchange may wait before its hello: 10 s by default. */
   readonly exchangeOpenTimeoutMs?: number;
-  /** Folder of the .proto files for reflection; found beside the program by default. */
-  readonly protoRoot?: string;
 }
 
 export interface WireServerDeps {
@@ -114,11 +112,11 @@ export class WireServer implements AsyncDisposable {
     });
   }
 
-  /** Starts to serve. Throws `unavailable` when the port cannot be bound and `failed-precondition` without the protos. */
+  /** Starts to serve. Throws `unavailable` when the port cannot be bound. */
   async listen(): Promise<{ readonly host: string; readonly port: number }> {
     assert(this.#state === 'new', 'a server listens once');
     const services = [...this.#healthy.keys()].filter((name) => name !== '');
-    await addReflection(this.#server, this.#options.protoRoot ?? findProtoRoot(), services);
+    addReflection(this.#server, services);
     const { host } = this.#options;
     const credentials = new RenewingServerCredentials(this.#deps.certificates);
     const address = `${host.includes(':') ? `[${host}]` : host}:${this.#options.port}`;

@@ -26,7 +26,7 @@ export interface CallContext {
   readonly caller: NodeIdentity;
   /** `host:port` the call came from. */
   readonly callerAddress: string;
-  /** Aborted when the caller goes away or the deadline passes. */
+  /** Aborted when the caller goes away, the deadline passes or, for streams, the server drains; the reason is an AppError. */
   readonly signal: AbortSignal;
   readonly logger: Logger;
 }
@@ -100,14 +100,15 @@ export interface InboundExchange {
   readonly digest: Digest;
   readonly caller: NodeIdentity;
   readonly peer: PeerId;
-  /** Set once, synchronously, by the acceptor. */
+  /** Set once, synchronously, by the acceptor. `closed` carries no error when the downloader left, and `unavailable` when this server drains. */
   listen(events: InboundExchangeEvents): void;
   accept(have: Bitfield): void;
   refuse(reason: ExchangeRefusal, retryAfterMs: number): void;
   have(pieces: readonly number[]): void;
   /**
    * Sends a piece. `frame` comes from `pieceFrame(sizeBytes)`, whose `body` the caller has filled. Resolves when the transport has taken it, so
-   * that a slow receiver slows the sender; rejects when the exchange is closed.
+   * that a slow receiver slows the sender: at most one piece is on its way then. Rejects as `unavailable` when the exchange is closed. The frame
+   * belongs to the exchange from the call on.
    */
   piece(index: number, frame: PieceFrame): Promise<void>;
   pieceRefused(index: number, reason: ExchangeRefusal): void;

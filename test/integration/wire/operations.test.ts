@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import { isAppError, nullMeter, silentLogger } from '#core';
+import { isAppError, nullMeter, peerIdOf, silentLogger } from '#core';
 import { NodeServiceService } from '#gen/shoal/node/v1/node_service';
 import { TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import { roleDnsName, StaticCertificateSource } from '#pki';
@@ -27,8 +27,9 @@ const node: Answer = {
   components: [],
 };
 
-function addNode(getNode: () => Promise<Answer> = async () => node): (server: WireServer) => void {
-  return (server) => server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode });
+function addNode(getNode: (caller: string) => Promise<Answer> = async () => node): (server: WireServer) => void {
+  return (server) =>
+    server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode: (_request, { caller }) => getNode(peerIdOf(caller)) });
 }
 
 /** A tracker whose announce streams end when their signal says so. */
@@ -110,7 +111,7 @@ test('a renewed certificate is used for new connections while an open stream goe
   const began = deferred();
   const { certificates, target } = await mesh.serve(tracker, (added) => {
     addAnnounce(() => began.resolve())(added);
-    addNode()(added);
+    addNode(async (caller) => ({ ...node, cluster: caller }))(added);
   });
   const serialOf = (source: StaticCertificateSource): string => source.current().serialNumber;
   const before = serialOf(certificates);
@@ -136,7 +137,7 @@ test('a renewed certificate is used for new connections while an open stream goe
   assert.equal(await serverSerial(mesh, target.endpoint), serialOf(certificates));
   // Another target of the same endpoint makes the pool open a new connection, with the new certificate.
   const fresh = pool.client(NodeServiceService, { endpoint: target.endpoint, role: 'tracker' });
-  await fresh.getNode({});
+  assert.equal((await fresh.getNode({})).cluster, 'agent/a2');
   assert.equal(streamEnded, false);
   assert.equal(pool.channelCount, 2);
 });
