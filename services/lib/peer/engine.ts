@@ -5,15 +5,18 @@
 import type { Clock } from '#core';
 import type { Effect, LinkId, Swarm, SwarmEvent } from '#swarm';
 
+/** The part of the engine that is driven. */
+export type DrivenSwarm = Pick<Swarm, 'apply' | 'newLink' | 'nextDeadlineMs'>;
+
 export interface EngineDeps {
-  readonly swarm: Swarm;
+  readonly swarm: DrivenSwarm;
   readonly clock: Clock;
   /** Carries out one effect; must not throw for operating errors. */
   readonly carryOut: (effect: Effect) => void;
 }
 
 export class Engine {
-  readonly #swarm: Swarm;
+  readonly #swarm: DrivenSwarm;
   readonly #clock: Clock;
   readonly #carryOut: (effect: Effect) => void;
   readonly #queue: { readonly event: SwarmEvent; readonly applied: (() => void) | undefined }[] = [];
