@@ -208,6 +208,21 @@ test('bytes in flight of the process are bounded and shared piece by piece among
   assert.equal(engine.swarm.links().find((link) => link.link === other.link)?.inFlightCount, 1, 'the small blob has its turn');
 });
 
+test('a blob that waits for room comes before the one that has just freed some', () => {
+  const engine = new Engine({ inFlightBytes: 4 * mebi, windowStartPieces: 16, inFlightBytesPerLink: 16 * mebi }, 100);
+  const small = blobOf('small', 2);
+  engine.want();
+  engine.want(new Bitfield(2), small);
+  const large = engine.connect('agent/a');
+  const other = engine.connect('agent/b', Bitfield.full(2), small);
+  const piece = asked(large.effects)[0] ?? -1;
+  const effects = engine.apply({ type: 'piece-refused', link: large.link, piece, reason: 'busy' });
+  assert.deepEqual(
+    of(effects, 'request').map((request) => request.link),
+    [other.link],
+  );
+});
+
 test('the ingress limit delays requests until a deadline', () => {
   const engine = new Engine({ ingressBytesPerSec: mebi, windowStartPieces: 4 }, 10);
   engine.want();

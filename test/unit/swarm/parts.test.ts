@@ -237,10 +237,10 @@ test('a piece larger than a second of the rate passes, refunds count, and zero i
 test('the clock of a request starts when the piece before it arrived', () => {
   const pace = new Pace(1000);
   pace.asked(true, 0);
-  pace.asked(false, 0);
+  pace.asked(false, 50);
   pace.arrived(1000, 0, 100);
   assert.equal(pace.clockMs, 100);
-  pace.arrived(1000, 0, 200);
+  pace.arrived(1000, 50, 200);
   assert.equal(pace.rateBytesPerSec, 10_000);
 });
 
