@@ -29,7 +29,7 @@ check: node_modules/.installed gen-check ## types, lint, layers and protos
 	$(BIN)/buf lint && $(BIN)/buf format -d --exit-code
 
 gen: node_modules/.installed ## generate gen/ from proto/
-	@$(BIN)/buf generate && node --import tsx proto/rpc-policy.ts
+	@$(BIN)/buf generate && node --import tsx proto/rpc-policy.ts && node --import tsx proto/descriptors.ts
 
 gen-check: node_modules/.installed ## fail when gen/ is not what proto/ says
 	@node --import tsx test/tidy/check-gen.ts

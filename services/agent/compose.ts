@@ -9,7 +9,7 @@ import { DiskBlobStore } from '#storage';
 import type { AgentConfig } from './config.ts';
 import { agentHandlers } from './handlers.ts';
 
-export async function composeAgent(config: AgentConfig, node: NodeContext): Promise<void> {
+export async function composeAgent(config: AgentConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle, logger, clock } = node;
   const store = lifecycle.use(
     'store',
@@ -36,7 +36,9 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     { allowedNetworks: config.registry.allowedNetworks },
     { ...node, store: { reader, writer: undefined } },
   );
-  const address = await registry.listen(parseEndpoint(config.registry.listen));
-  lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
-  logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
+  return async () => {
+    const address = await registry.listen(parseEndpoint(config.registry.listen));
+    lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+    logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
+  };
 }

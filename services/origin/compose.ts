@@ -11,7 +11,7 @@ import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
 import { decodeWriteBack, WriteBack } from './write-back.ts';
 
-export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<void> {
+export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<undefined> {
   const { lifecycle } = node;
   const store = lifecycle.use(
     'store',

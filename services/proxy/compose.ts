@@ -11,7 +11,7 @@ import { DiskBlobStore, UploadStore } from '#storage';
 import type { ProxyConfig } from './config.ts';
 import { proxyHandlers } from './handlers.ts';
 
-export async function composeProxy(config: ProxyConfig, node: NodeContext): Promise<void> {
+export async function composeProxy(config: ProxyConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle, logger } = node;
   const store = lifecycle.use(
     'store',
@@ -44,7 +44,9 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   node.description.component('ring', () => origins.state());
 
   const registry = await createRegistry({ allowedNetworks: config.registry.allowedNetworks }, { ...node, store: { reader, writer } });
-  const address = await registry.listen(parseEndpoint(config.registry.listen));
-  lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
-  logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'accepted' });
+  return async () => {
+    const address = await registry.listen(parseEndpoint(config.registry.listen));
+    lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+    logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'accepted' });
+  };
 }

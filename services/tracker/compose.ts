@@ -5,7 +5,7 @@ import type { NodeContext } from '#runtime';
 import type { TrackerConfig } from './config.ts';
 import { trackerHandlers } from './handlers.ts';
 
-export async function composeTracker(config: TrackerConfig, node: NodeContext): Promise<void> {
+export async function composeTracker(config: TrackerConfig, node: NodeContext): Promise<undefined> {
   const origins = node.lifecycle.use('origins', new OriginCluster(config.origins, node));
   node.server.addService('shoal.tracker.v1.TrackerService', TrackerServiceService, trackerHandlers({ ...node, origins }));
   node.description.component('ring', () => origins.state());

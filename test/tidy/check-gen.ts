@@ -16,7 +16,9 @@ try {
     cpSync(part, join(copy, part), { recursive: true });
   symlinkSync(resolve('node_modules'), join(copy, 'node_modules'));
   execFileSync('node_modules/.bin/buf', ['generate'], { cwd: copy, stdio: 'inherit' });
-  execFileSync(process.execPath, ['--import', 'tsx', 'proto/rpc-policy.ts'], { cwd: copy, stdio: 'inherit' });
+  for (const script of ['proto/rpc-policy.ts', 'proto/descriptors.ts']) {
+    execFileSync(process.execPath, ['--import', 'tsx', script], { cwd: copy, stdio: 'inherit' });
+  }
   const fresh = contents(join(copy, 'gen'));
   const committed = contents('gen');
   const differing = [...new Set([...fresh.keys(), ...committed.keys()])].filter((file) => fresh.get(file) !== committed.get(file));

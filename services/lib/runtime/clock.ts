@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock, Rng } from '#core';
 
-/** Time of the machine; timers do not keep the process alive. */
+/** Time of the machine. What `after` waits for does not keep the process alive; a sleep does. */
 export class SystemClock implements Clock {
   nowMs(): number {
     return Math.floor(performance.now());
@@ -20,7 +20,7 @@ export class SystemClock implements Clock {
   }
 
   async sleep(delayMs: number, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    await sleep(delayMs, undefined, { ...options, ref: false });
+    await sleep(delayMs, undefined, options);
   }
 }
 
