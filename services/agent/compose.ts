@@ -15,7 +15,7 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     'store',
     await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
   );
-  const origins = lifecycle.use('origins', new OriginCluster(config.origins, node));
+  const origins = lifecycle.use('origins', new OriginCluster({ ...config.origins, probe: 'suspects' }, node));
   const index = lifecycle.use('build-index', new BuildIndexClient({ members: config.buildIndexes }, node));
   const directory = lifecycle.use(
     'trackers',

@@ -52,11 +52,12 @@ export class BlobKeeper {
     const local = this.#deps.store.metainfo(digest);
     if (local !== undefined) return local;
     if (scope.localOnly) throw blobNotFound(digest);
-    const elsewhere = await this.#fromOtherOwners(digest, options);
-    if (elsewhere !== undefined) return elsewhere;
+    const elsewhere = await this.#fromOtherOwners(digest, options).catch((error: unknown) => toAppError(error));
+    if (elsewhere !== undefined && !(elsewhere instanceof AppError)) return elsewhere;
     const refilled = await this.#deps.refill.get(digest, options);
     if (refilled !== undefined) return refilled;
-    throw blobNotFound(digest);
+    // Storage has none, but an owner that did not answer may.
+    throw elsewhere ?? blobNotFound(digest);
   }
 
   async #putInline(digest: Digest, bytes: Uint8Array): Promise<void> {

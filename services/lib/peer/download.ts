@@ -28,7 +28,7 @@ import { PieceWaiters } from './piece-waiters.ts';
 import { SharedBlob } from './shared-blob.ts';
 import type { Shelf } from './shelf.ts';
 import { SourceSearch } from './source-search.ts';
-import { Deferred } from './waiting.ts';
+import { type Background, Deferred } from './waiting.ts';
 
 export interface DownloadDeps {
   readonly engine: Engine;
@@ -39,6 +39,7 @@ export interface DownloadDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
+  readonly background: Background;
   /** Called once, when it is complete, failed or abandoned, before its waiters hear of it. */
   readonly ended: (download: Download, outcome: DownloadOutcome) => void;
 }
@@ -88,7 +89,7 @@ export class Download implements LinkObserver {
       offer: (peers) => this.offer(peers),
       giveUp: (error) => this.fail(error),
     });
-    void this.#begin(start);
+    deps.background.run(this.#begin(start));
   }
 
   get state(): 'finding' | 'running' | 'committing' | 'complete' | 'failed' {
@@ -141,7 +142,7 @@ export class Download implements LinkObserver {
   /** Waits for one piece: its verified bytes, which the caller must not change, when they happen to be in memory, or undefined when they are to be read from the blob. */
   async piece(piece: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
     this.throwIfFailed();
-    if (this.hasPiece(piece)) return undefined;
+    if (this.#state === 'complete' || this.hasPiece(piece)) return undefined;
     return await this.#waiters.wait(piece, signal);
   }
 
@@ -186,12 +187,12 @@ export class Download implements LinkObserver {
     metrics.receivedPieces.add(1, { role });
     metrics.receivedBytes.add(bytes.byteLength, { role });
     this.#waiters.arrived(piece, bytes);
-    void this.#write(blob, piece, bytes);
+    this.#deps.background.run(this.#write(blob, piece, bytes));
   }
 
   /** Carries out `complete`: every piece is on disk. */
   completed(): void {
-    if (this.#state === 'running' && this.#blob !== undefined) void this.#commit(this.#blob);
+    if (this.#state === 'running' && this.#blob !== undefined) this.#deps.background.run(this.#commit(this.#blob));
   }
 
   /** The blob turned up complete in the store by another way. */
@@ -199,8 +200,13 @@ export class Download implements LinkObserver {
     if (this.#state === 'finding' || this.#state === 'running') this.#end('complete', { type: 'complete' });
   }
 
-  /** Nobody wants it any more; its pieces stay on disk. */
+  /** Nobody wants it any more: it ends unless it is as good as complete. Its pieces stay on disk. */
   abandon(): void {
+    if (this.#state !== 'committing') this.stop();
+  }
+
+  /** The process ends. */
+  stop(): void {
     if (this.#isOver()) return;
     this.#error = new AppError('cancelled', 'nobody waits for the blob any more', { data: { digest: this.digest } });
     this.#end('failed', { type: 'abandoned' });
@@ -291,7 +297,7 @@ export class Download implements LinkObserver {
       this.ready.reject(this.#error);
       this.done.reject(this.#error);
     }
-    void this.#blob?.release();
+    if (this.#blob !== undefined) this.#deps.background.run(this.#blob.release());
   }
 }
 

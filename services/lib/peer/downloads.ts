@@ -64,8 +64,8 @@ export class Downloads {
   }
 
   /** Ends every download; their pieces stay on disk. */
-  abandonAll(): void {
-    for (const { download } of [...this.#entries.values()]) download.abandon();
+  stopAll(): void {
+    for (const { download } of [...this.#entries.values()]) download.stop();
   }
 
   /** Offers peers to the blob's download, if there is one. */

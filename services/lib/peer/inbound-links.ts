@@ -5,7 +5,7 @@ import { type InboundExchange, pieceFrame } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
 import type { Shelf } from './shelf.ts';
-import { ByteBudget } from './waiting.ts';
+import { type Background, ByteBudget } from './waiting.ts';
 
 export interface InboundLinksDeps {
   readonly engine: Engine;
@@ -13,6 +13,7 @@ export interface InboundLinksDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
+  readonly background: Background;
 }
 
 interface Link {
@@ -88,7 +89,7 @@ export class InboundLinks {
   serve(link: LinkId, piece: number): void {
     const entry = this.#links.get(link);
     if (entry === undefined) return;
-    void this.#serve(link, entry, piece);
+    this.#deps.background.run(this.#serve(link, entry, piece));
   }
 
   /** Resolves when no link is left. */

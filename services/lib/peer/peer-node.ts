@@ -21,7 +21,7 @@ import { readTiny, TinyFetcher } from './tiny.ts';
 import { TransferLog } from './transfer-log.ts';
 import { transferHandlers } from './transfer-service.ts';
 import type { BlobFetcher, PeerCallOptions } from './types.ts';
-import { abortable } from './waiting.ts';
+import { abortable, Background } from './waiting.ts';
 
 /** Labels of the time to first byte: where the bytes came from. */
 type FirstByteSource = 'disk' | 'tiny' | 'swarm';
@@ -39,9 +39,9 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
   readonly #downloads: Downloads;
   readonly #tiny: TinyFetcher;
   readonly #log: TransferLog;
+  readonly #background = new Background();
   readonly #stopped = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
-  #announcing: Promise<void> = Promise.resolve();
   #lastReader: ReaderId = 0;
   #draining = false;
 
@@ -53,7 +53,16 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     this.#logger = deps.logger.child({ module: 'peer' });
     this.#metrics = peerMetrics(meter);
     const swarm = new Swarm(options.swarm, { self: peerIdOf(deps.self), rng: deps.rng });
-    const common = { clock, store, directory, channels, logger: this.#logger, metrics: this.#metrics, rng: deps.rng };
+    const common = {
+      clock,
+      store,
+      directory,
+      channels,
+      logger: this.#logger,
+      metrics: this.#metrics,
+      rng: deps.rng,
+      background: this.#background,
+    };
     this.#log = new TransferLog(options, swarm);
     this.#engine = new Engine({ swarm, clock, carryOut: (effect) => carryOut(effect, parts) });
     this.#shelf = new Shelf(options, { ...common, engine: this.#engine, beforeUnload: (digest) => this.#log.update(digest) });
@@ -90,7 +99,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
       deps.directory.onOffer((digest, peers) => node.#downloads.offer(digest, peers)),
       deps.store.onRemoved((digest) => node.#removed(digest)),
     );
-    node.#announcing = node.#announceStored();
+    node.#background.run(node.#announceStored());
     return node;
   }
 
@@ -166,7 +175,10 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     return this.#log.list();
   }
 
-  /** Takes on nothing new and resolves when the pieces being sent have left, or when the time for it is over. Downloads end. */
+  /**
+   * Takes on nothing new and resolves when the pieces being sent have left, or when the time for it is over. Running downloads get no more
+   * pieces; they fail when the node is disposed.
+   */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#engine.post({ type: 'drain' });
@@ -178,18 +190,18 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     cancel?.();
   }
 
-  /** Ends everything: downloads fail as `cancelled` with their pieces kept, links close, files close. The store and the directory stay open. */
+  /** Ends everything: downloads fail as `cancelled` with their pieces kept, links and files close. Dispose the store and the directory afterwards. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#stopped.signal.aborted) return;
     this.#draining = true;
     this.#stopped.abort(new AppError('cancelled', 'the node is shutting down'));
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    this.#downloads.abandonAll();
+    this.#downloads.stopAll();
     this.#inbound.closeAll();
     this.#outbound.closeAll();
     this.#engine.stop();
-    await this.#announcing;
     await this.#shelf.close();
+    await this.#background.idle();
   }
 
   async #tinyBytes(digest: Digest, hint: { readonly sizeBytes?: number }, signal: AbortSignal): Promise<Uint8Array | undefined> {
@@ -211,6 +223,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
       return new DownloadReader({
         interest,
         blob,
+        store: this.#deps.store,
         newReaderId: () => {
           this.#lastReader += 1;
           return this.#lastReader;

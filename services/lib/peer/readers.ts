@@ -1,6 +1,6 @@
 /** The readers handed out by `open`: of a complete blob, of one still on its way, and of bytes in memory. */
 import { AppError, type BlobReader, type ByteRange, type CallOptions, piecesOfRange } from '#core';
-import { type PartialBlob, type ReadableBlob, readRange } from '#storage';
+import { type BlobStore, type PartialBlob, type ReadableBlob, readRange } from '#storage';
 import type { ReaderId } from '#swarm';
 import type { Interest } from './downloads.ts';
 import type { SharedBlob } from './shared-blob.ts';
@@ -56,6 +56,8 @@ export interface DownloadReaderDeps {
   readonly interest: Interest;
   /** The reader becomes a user of it. */
   readonly blob: SharedBlob<PartialBlob>;
+  /** Read when the blob turns up there by another way. */
+  readonly store: BlobStore;
   readonly newReaderId: () => ReaderId;
   readonly firstByte: FirstByte;
   readonly readAheadBytes: number;
@@ -95,13 +97,27 @@ export class DownloadReader implements BlobReader {
         const from = Math.max(range.startByte, pieceStart);
         const to = Math.min(range.endByte, pieceStart + pieceLengthBytes);
         if (this.#readCount === 1 && piece === first) this.#deps.firstByte();
-        if (bytes !== undefined) yield bytes.subarray(from - pieceStart, to - pieceStart);
-        else yield* readRange(this.#blob.blob, { startByte: from, endByte: to }, { signal, chunkBytes });
+        if (bytes !== undefined) {
+          yield bytes.subarray(from - pieceStart, to - pieceStart);
+        } else if (download.hasPiece(piece)) {
+          yield* readRange(this.#blob.blob, { startByte: from, endByte: to }, { signal, chunkBytes });
+        } else {
+          yield* this.#readStored({ startByte: from, endByte: range.endByte }, signal);
+          return;
+        }
       }
     } finally {
       download.readerClosed(reader);
       await this.#blob.release();
     }
+  }
+
+  /** The rest, from a blob that was stored while it was being downloaded. */
+  async *#readStored(range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const stored = await this.#deps.store.open(this.#blob.metainfo.digest);
+    if (stored === undefined) throw new AppError('aborted', 'the blob was deleted while it was being read; ask again');
+    await using blob = stored;
+    yield* readRange(blob, range, { signal, chunkBytes });
   }
 
   /** Reads under way end with an error; the interest in the blob is given up. */

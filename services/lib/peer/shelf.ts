@@ -6,12 +6,14 @@ import { AppError, type Clock, type Digest, type Logger, type Metainfo, toAppErr
 import type { BlobStore, ReadableBlob } from '#storage';
 import type { Engine } from './engine.ts';
 import { SharedBlob } from './shared-blob.ts';
+import type { Background } from './waiting.ts';
 
 export interface ShelfDeps {
   readonly engine: Engine;
   readonly store: BlobStore;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly background: Background;
   /** Called before a complete blob leaves the engine. */
   readonly beforeUnload: (digest: Digest) => void;
 }
@@ -100,7 +102,7 @@ export class Shelf {
     this.#entries.delete(digest);
     entry.cancelIdle?.();
     this.#deps.engine.post({ type: 'blob-forgotten', digest });
-    void this.#release(entry);
+    this.#deps.background.run(this.#release(entry));
   }
 
   /** Closes all files; for the end of the process, when the engine has stopped. */

@@ -9,6 +9,7 @@ import type { BlobStore } from '#storage';
 import type { PeerOffer } from '#swarm';
 import type { ExchangeRefusal } from '#wire';
 import type { PeerLimits } from './options.ts';
+import { abortable } from './waiting.ts';
 
 export interface SourceSearchDeps {
   readonly directory: PeerDirectory;
@@ -25,6 +26,8 @@ type SearchLimits = Pick<PeerLimits, 'noSourceTimeoutMs' | 'noProgressTimeoutMs'
 
 /** Peers named in the message when a download fails. */
 const triedCountMax = 8;
+/** Peers kept for a download that is about to run; more are offered when it asks. */
+const earlyCountMax = 200;
 
 export class SourceSearch {
   readonly #digest: Digest;
@@ -57,7 +60,7 @@ export class SourceSearch {
     const startedMs = clock.nowMs();
     for (;;) {
       try {
-        const { metainfo, peers } = await directory.lookup(this.#digest, { signal });
+        const { metainfo, peers } = await abortable(directory.lookup(this.#digest, { signal }), signal);
         this.remember(peers);
         return metainfo;
       } catch (error) {
@@ -76,7 +79,7 @@ export class SourceSearch {
 
   /** Peers that were offered before the download runs. */
   remember(peers: readonly PeerOffer[]): void {
-    this.#early.push(...peers);
+    this.#early.push(...peers.slice(0, earlyCountMax - this.#early.length));
   }
 
   remembered(): readonly PeerOffer[] {

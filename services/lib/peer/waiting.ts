@@ -1,4 +1,4 @@
-/** Small helpers for waiting: promises settled from outside, waits that end with a signal, and a budget of bytes. */
+/** Small helpers for waiting: promises settled from outside, waits that end with a signal, work in the background, a budget of bytes. */
 import { assert } from '#core';
 
 /** A promise and its two ends. A rejection that nobody waits for is not an unhandled one. */
@@ -36,6 +36,21 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Pr
     return await Promise.race([promise, aborted]);
   } finally {
     if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Work that nobody waits for, until the end. What is given must handle its own errors. */
+export class Background {
+  readonly #running = new Set<Promise<void>>();
+
+  run(work: Promise<void>): void {
+    const running = work.finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  /** Resolves when nothing is running any more. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
   }
 }
 

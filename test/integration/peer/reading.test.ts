@@ -1,8 +1,8 @@
 /** Readers of blobs that are still on their way. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bigBlob, until } from '#test/support/storage-fixtures';
-import { collect, deadline, PeerCluster, transferOf } from './cluster.ts';
+import { bigBlob, tempDir, until } from '#test/support/storage-fixtures';
+import { collect, deadline, diskStore, PeerCluster, transferOf } from './cluster.ts';
 
 const origin = { role: 'origin', id: 'o1' } as const;
 const agent = { role: 'agent', id: 'a1' } as const;
@@ -104,3 +104,28 @@ test('a reader that was closed reads no more', async (t) => {
   await reader[Symbol.asyncDispose]();
   await assert.rejects(reading, { code: 'cancelled' });
 });
+
+for (const kind of ['memory', 'disk'] as const) {
+  test(`a blob that is stored by another way ends its download, and its readers read on (${kind})`, async (t) => {
+    const cluster = await PeerCluster.open(t);
+    const blob = bigBlob(16 * mebi);
+    await cluster.node(origin, { blobs: [blob], owner: true, options: slow });
+    const leecher = await cluster.node(agent, kind === 'disk' ? { store: await diskStore(await tempDir(t)) } : {});
+    const { digest } = blob.metainfo;
+    await using reader = await leecher.node.open(digest, {}, { signal: deadline() });
+    const fetching = leecher.node.fetch(digest, {}, { signal: deadline() });
+    const chunks = reader.read({ startByte: 0, endByte: reader.sizeBytes }, { signal: deadline() })[Symbol.asyncIterator]();
+    const parts: Uint8Array[] = [];
+    for (let chunk = await chunks.next(); chunk.done !== true; chunk = await chunks.next()) {
+      parts.push(Uint8Array.from(chunk.value));
+      if (parts.length !== 2) continue;
+      const verifiedCount = transferOf(leecher, blob)?.verifiedCount ?? 0;
+      assert.ok(verifiedCount < blob.metainfo.pieceCount / 2);
+      await leecher.store.put(digest, blob.bytes, { fsync: false });
+      leecher.node.seed(blob.metainfo);
+    }
+    assert.ok(Buffer.concat(parts).equals(blob.bytes));
+    await fetching;
+    assert.equal(cluster.tracker.stateOf(digest, agent), 'complete');
+  });
+}
