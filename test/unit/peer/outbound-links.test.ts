@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Bitfield, parsePeerId, silentLogger } from '#core';
+import type { SwarmEvent } from '#swarm';
+import { ManualClock } from '#test/support/manual-clock';
+import { blobOf } from '#test/support/storage-fixtures';
+import type { OutboundExchange, OutboundExchangeEvents } from '#wire';
+import type { PeerChannels } from '../../../services/lib/peer/deps.ts';
+import { Engine } from '../../../services/lib/peer/engine.ts';
+import { OutboundLinks } from '../../../services/lib/peer/outbound-links.ts';
+
+const { digest } = blobOf(1, 10).metainfo;
+const peer = parsePeerId('agent/a1');
+const observer = { linkOpened: () => undefined, linkRefused: () => undefined, linkEnded: () => undefined };
+
+function fixture() {
+  const events: SwarmEvent[] = [];
+  const calls: string[] = [];
+  const remotes: OutboundExchangeEvents[] = [];
+  const engine = new Engine({
+    swarm: {
+      newLink: () => 1,
+      nextDeadlineMs: () => undefined,
+      apply: (event) => {
+        events.push(event);
+        return [];
+      },
+    },
+    clock: new ManualClock(),
+    carryOut: () => undefined,
+  });
+  const channels: PeerChannels = {
+    client: () => assert.fail('no calls are made'),
+    dialExchange: (_target, _digest, remote): OutboundExchange => {
+      const name = remotes.push(remote);
+      const call = (what: string) => () => void calls.push(`${what} ${name}`);
+      return { request: call('request'), cancel: call('cancel'), pause: call('pause'), resume: call('resume'), close: call('close') };
+    },
+  };
+  const links = new OutboundLinks({ heldBytesMax: 100 }, { engine, channels, logger: silentLogger });
+  const dial = (link: number): void => links.dial(link, { digest, peer, endpoint: 'x:1' }, { pieceCount: 9, observer });
+  return { links, dial, events, calls, remotes };
+}
+
+test('every link pauses while too many bytes wait for the disk, also one that is dialled meanwhile', () => {
+  const { links, dial, calls } = fixture();
+  dial(1);
+  links.hold(100);
+  assert.deepEqual(calls, []);
+  links.hold(1);
+  dial(2);
+  assert.deepEqual(calls, ['pause 1', 'pause 2']);
+  links.release(50);
+  assert.equal(calls.length, 2, 'half of the bytes must be written first');
+  links.release(1);
+  assert.deepEqual(calls.slice(2), ['resume 1', 'resume 2']);
+  assert.equal(links.heldBytes, 50);
+});
+
+test('a bitfield of the wrong size closes the link as failed', () => {
+  const { dial, events, calls, remotes } = fixture();
+  dial(1);
+  remotes[0]?.accepted(false, Buffer.alloc(1));
+  assert.deepEqual([events, calls], [[{ type: 'link-closed', link: 1, failed: true }], ['close 1']]);
+  remotes[0]?.closed(undefined);
+  assert.equal(events.length, 1, 'the end is told once');
+});
+
+test('what a link hears becomes events until it ends', () => {
+  const { links, dial, events, remotes } = fixture();
+  dial(7);
+  const [remote] = remotes;
+  remote?.accepted(true, new Uint8Array(0));
+  remote?.have([1]);
+  remote?.piece(1, Buffer.alloc(3));
+  remote?.pieceRefused(2, 'busy');
+  remote?.closed(new Error('reset'));
+  remote?.have([2]);
+  assert.deepEqual(
+    events.map((event) => event.type),
+    ['link-accepted', 'peer-has', 'piece-received', 'piece-refused', 'link-closed'],
+  );
+  const [accepted] = events;
+  assert.ok(accepted?.type === 'link-accepted' && accepted.have.isFull && accepted.have instanceof Bitfield);
+  assert.equal(links.count, 0);
+});
+
+test('a refusal ends a link without a failure', () => {
+  const { dial, events, remotes } = fixture();
+  dial(7);
+  remotes[0]?.refused('busy', 250);
+  remotes[0]?.closed(undefined);
+  assert.deepEqual(events, [{ type: 'link-refused', link: 7, reason: 'busy', retryAfterMs: 250 }]);
+});
