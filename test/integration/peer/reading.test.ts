@@ -30,11 +30,11 @@ test('a range at the end of a cold blob comes first', async (t) => {
   await cluster.node(origin, { blobs: [blob], owner: true, options: slow });
   const leecher = await cluster.node(agent);
   await using reader = await leecher.node.open(blob.metainfo.digest, {}, { signal: deadline() });
-  const range = { startByte: reader.sizeBytes - mebi - 5, endByte: reader.sizeBytes - 3 };
+  const range = { startByte: reader.sizeBytes - 2 * mebi - 5, endByte: reader.sizeBytes - 3 };
   const bytes = await collect(reader.read(range, { signal: deadline() }));
   assert.ok(bytes.equals(blob.bytes.subarray(range.startByte, range.endByte)));
   const transfer = transferOf(leecher, blob);
-  assert.ok(transfer !== undefined && transfer.verifiedCount < transfer.pieceCount / 2, `${transfer?.verifiedCount} pieces were here`);
+  assert.ok(transfer !== undefined && transfer.verifiedCount < transfer.pieceCount / 3, `${transfer?.verifiedCount} pieces were here`);
 });
 
 test('an aborted read ends with the reason while another reader goes on', async (t) => {
