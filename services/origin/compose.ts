@@ -1,6 +1,7 @@
 /** The origin, put together: blobs it owns on disk, seeded to peers, written back to and refilled from durable storage. */
 import { join } from 'node:path';
 import { OriginCluster, TrackerDirectory } from '#cluster';
+import type { Digest } from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { PeerNode } from '#peer';
 import { type NodeContext, swarmLimits } from '#runtime';
@@ -30,7 +31,10 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   const db = await openDatabase(join(config.store.directory, 'write-back'));
   lifecycle.onStop('write-back queue', async () => db.close());
   const queue = await DurableQueue.open({ db, name: 'write-back', decode: decodeWriteBack, backoffMaxMs: config.writeBack.retryMax }, node);
-  const writeBack = new WriteBack({ concurrency: config.writeBack.concurrency }, { ...node, queue, store, backend });
+  const writeBack = new WriteBack(
+    { concurrency: config.writeBack.concurrency, staggerMs: config.writeBack.stagger },
+    { ...node, queue, store, backend, rankOf: (digest) => rankAmongOwners(origins, node.identity.id, digest) },
+  );
   const refill = new Refill({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
   const keeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
 
@@ -40,6 +44,13 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
+}
+
+/** A holder that is no owner (any more) comes after all owners. */
+function rankAmongOwners(origins: OriginCluster, self: string, digest: Digest): number {
+  const owners = origins.owners(digest);
+  const rank = owners.findIndex(({ id }) => id === self);
+  return rank < 0 ? owners.length : rank;
 }
 
 async function openBackend(config: OriginConfig, node: NodeContext): Promise<BlobBackend | undefined> {

@@ -20,6 +20,8 @@ export const originConfig = z.strictObject({
     .strictObject({
       /** Blobs written to storage at the same time. */
       concurrency: z.number().int().min(1).max(64).default(4),
+      /** How much longer each further owner of a blob waits before it writes, in case those before it are lost. */
+      stagger: durationMs(0, 86_400_000).default(60_000),
       /** The longest pause between two attempts at one blob. */
       retryMax: durationMs(1000, 86_400_000).default(300_000),
     })

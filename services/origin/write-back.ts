@@ -2,11 +2,20 @@
 import { AppError, type Digest, type Logger, type Meter, parseDigest } from '#core';
 import { type BlobBackend, type BlobStore, type DurableQueue, readRange } from '#storage';
 
+export interface WriteBackOptions {
+  /** Blobs written at the same time. */
+  readonly concurrency: number;
+  /** How much longer each further owner of a blob waits than the one before it. */
+  readonly staggerMs: number;
+}
+
 export interface WriteBackDeps {
   readonly queue: DurableQueue<Digest>;
   readonly store: BlobStore;
   /** Undefined when no durable storage is configured: nothing is queued then. */
   readonly backend: BlobBackend | undefined;
+  /** This origin's place among the owners of a blob: 0 for the first. */
+  readonly rankOf: (digest: Digest) => number;
   readonly logger: Logger;
   readonly meter: Meter;
 }
@@ -23,20 +32,23 @@ export function decodeWriteBack(payload: unknown): Digest {
 }
 
 export class WriteBack {
-  readonly #concurrency: number;
+  readonly #options: WriteBackOptions;
   readonly #deps: WriteBackDeps;
 
-  constructor(options: { readonly concurrency: number }, deps: WriteBackDeps) {
-    this.#concurrency = options.concurrency;
+  constructor(options: WriteBackOptions, deps: WriteBackDeps) {
+    this.#options = options;
     this.#deps = deps;
     deps.meter.gauge('shoal_origin_write_back_blobs', 'Blobs that wait to be written to durable storage', () => deps.queue.size());
   }
 
-  /** Durable once it resolves: pins the blob, then queues it. Pinned first, so that a crash between the two only keeps too much. */
+  /**
+   * Durable once it resolves: pins the blob, then queues it. Pinned first, so that a crash between the two only keeps too much. The first owner
+   * writes at once; each further one waits in case those before it are lost, and usually finds the copy there.
+   */
   async enqueue(digest: Digest): Promise<void> {
     if (this.#deps.backend === undefined) return;
     await this.#deps.store.setPinned(digest, true);
-    await this.#deps.queue.enqueue(digest, digest);
+    await this.#deps.queue.enqueue(digest, digest, { delayMs: this.#deps.rankOf(digest) * this.#options.staggerMs });
   }
 
   isPending(digest: Digest): boolean {
@@ -63,7 +75,7 @@ export class WriteBack {
     const { queue, backend } = this.#deps;
     if (backend === undefined) return;
     await queue.run(async (digest, call) => this.#write(backend, digest, call), {
-      concurrency: this.#concurrency,
+      concurrency: this.#options.concurrency,
       signal: options.signal,
     });
   }

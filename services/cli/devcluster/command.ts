@@ -16,6 +16,7 @@ import { failOnExit, type RunningNode, startNode, stopNodes } from './processes.
 /** A cold start of nine processes takes a few seconds; a slow machine gets a minute. */
 const startTimeoutMs = 60_000;
 const pollIntervalMs = 100;
+const renewIntervalMs = 3_600_000;
 
 interface Flags {
   readonly dir: string;
@@ -67,7 +68,7 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
       });
     else printReady(plan, running);
     for (const node of running) void reportExit(node, stopped);
-    await Promise.race([stopped, renewCertificates(plan, clock)]);
+    await renewCertificates(plan, clock, stopped);
   } finally {
     if (flags.json !== true) print('\nStopping…');
     await stopNodes(running, clock);
@@ -121,11 +122,16 @@ async function makeCertificates(plan: DevclusterPlan, clock: SystemClock): Promi
   await directory.issue({ role: 'operator', id: plan.cluster.operator });
 }
 
-async function renewCertificates(plan: DevclusterPlan, clock: SystemClock): Promise<never> {
+/** Renews what is due each hour until the cluster is stopped. */
+async function renewCertificates(plan: DevclusterPlan, clock: SystemClock, stopped: Promise<void>): Promise<void> {
   const directory = new CertificateDirectory({ root: plan.certificates }, { clock });
-  for (;;) {
-    await clock.sleep(3_600_000);
-    await directory.renewDue();
+  const stopping = new AbortController();
+  void stopped.then(() => stopping.abort());
+  while (!stopping.signal.aborted) {
+    await clock.sleep(renewIntervalMs, { signal: stopping.signal }).then(
+      async () => directory.renewDue(),
+      () => undefined,
+    );
   }
 }
 

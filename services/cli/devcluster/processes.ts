@@ -40,10 +40,11 @@ function programOf(role: string): string[] {
 /** Asks every node to stop, agents and proxy first, and waits; kills what does not end in time. */
 export async function stopNodes(running: readonly RunningNode[], clock: Clock): Promise<void> {
   for (const { process: child } of [...running].reverse()) if (child.exitCode === null) child.kill('SIGTERM');
-  const all = Promise.all(running.map(({ exited }) => exited)).then(() => true);
-  const ended = await Promise.race([all, clock.sleep(stopTimeoutMs).then(() => false)]);
-  if (!ended) for (const { process: child } of running) if (child.exitCode === null) child.kill('SIGKILL');
-  await all;
+  const cancelKill = clock.after(stopTimeoutMs, () => {
+    for (const { process: child } of running) if (child.exitCode === null) child.kill('SIGKILL');
+  });
+  await Promise.all(running.map(({ exited }) => exited));
+  cancelKill();
 }
 
 /** Rejects with `unavailable`, naming the log, when a node ends while the others are still awaited. */

@@ -93,10 +93,10 @@ export class DurableQueue<T> {
   }
 
   /**
-   * Adds a task, due at once; durable when this resolves. The same key and payload again changes nothing; another payload replaces
-   * the old one and is due at once. `payload` must survive JSON. Throws `resource-exhausted` when the queue is full.
+   * Adds a task, due after `delayMs` (0 by default); durable when this resolves. The same key and payload again changes nothing; another
+   * payload replaces the old one and its time. `payload` must survive JSON. Throws `resource-exhausted` when the queue is full.
    */
-  async enqueue(key: string, payload: T): Promise<void> {
+  async enqueue(key: string, payload: T, options: { readonly delayMs?: number } = {}): Promise<void> {
     const known = this.#tasks.get(key);
     if (known !== undefined && JSON.stringify(known.row.payload) === JSON.stringify(payload)) {
       await this.#flushed();
@@ -109,7 +109,13 @@ export class DurableQueue<T> {
       });
     }
     const nowMs = this.#deps.clock.wallMs();
-    const row = { payload, attempts: 0, enqueuedMs: known?.row.enqueuedMs ?? nowMs, dueMs: nowMs, lastError: null };
+    const row = {
+      payload,
+      attempts: 0,
+      enqueuedMs: known?.row.enqueuedMs ?? nowMs,
+      dueMs: nowMs + (options.delayMs ?? 0),
+      lastError: null,
+    };
     if (known === undefined) this.#add({ key, row, running: false, generation: 0 });
     else {
       known.generation += 1;
