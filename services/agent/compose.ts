@@ -33,11 +33,12 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
   node.description.component('ring', () => origins.state());
 
   const registry = await createRegistry(
-    { allowedNetworks: config.registry.allowedNetworks },
+    { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog },
     { ...node, store: { reader, writer: undefined } },
   );
   return async () => {
     const address = await registry.listen(parseEndpoint(config.registry.listen));
+    lifecycle.onStop('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
     logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
   };

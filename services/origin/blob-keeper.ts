@@ -36,12 +36,14 @@ export class BlobKeeper {
   async ingest(order: IngestOrder, options: { readonly signal: AbortSignal }): Promise<{ readonly writtenBack: boolean }> {
     const { store, peer, writeBack } = this.#deps;
     const { digest } = order.metainfo;
+    if (store.stat(digest) !== undefined && (await writeBack.isDone(digest, options))) return { writtenBack: true };
     if (store.stat(digest) === undefined) {
       if (order.inline !== undefined) await this.#putInline(digest, order.inline);
       else await peer.ingest(order.metainfo, this.#withOtherOwners(digest, order.sources), options);
-      await writeBack.enqueue(digest);
     }
-    return { writtenBack: !writeBack.isPending(digest) };
+    // Also for a blob that was here: an earlier ingest may have ended between the disk and the queue.
+    await writeBack.enqueue(digest);
+    return { writtenBack: false };
   }
 
   /**

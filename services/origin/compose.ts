@@ -12,7 +12,7 @@ import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
 import { decodeWriteBack, WriteBack } from './write-back.ts';
 
-export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<undefined> {
+export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle } = node;
   const store = lifecycle.use(
     'store',
@@ -44,6 +44,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
+  return async () => lifecycle.onStop('uploads to peers', async () => peer.drain());
 }
 
 /** A holder that is no owner (any more) comes after all owners. */

@@ -1,9 +1,21 @@
 /** OriginService over the blob keeper. */
 import type { OriginCluster } from '#cluster';
-import { AppError, type Digest, isDigest, peerIdOf } from '#core';
+import { AppError, type Digest, isDigest, type NodeIdentity, peerIdOf } from '#core';
+import type { Peer } from '#gen/shoal/common/v1/node';
 import type { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import type { BlobStore } from '#storage';
-import { digestFromProto, digestToProto, type Handlers, metainfoFromProto, metainfoToProto, peerFromProto, peerToProto } from '#wire';
+import type { PeerOffer } from '#swarm';
+import {
+  advertisedEndpoint,
+  digestFromProto,
+  digestToProto,
+  type Handlers,
+  metainfoFromProto,
+  metainfoToProto,
+  nodeIdentityFromProto,
+  peerFromProto,
+  peerToProto,
+} from '#wire';
 import type { BlobKeeper } from './blob-keeper.ts';
 import type { WriteBack } from './write-back.ts';
 
@@ -24,11 +36,15 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
       const owners = origins.owners(digestFromProto(request.digest));
       return { owners: owners.map((member) => peerToProto({ peer: originPeer(member.id), endpoint: member.endpoint, complete: false })) };
     },
-    async ingest(request, { signal }) {
+    async ingest(request, { signal, caller, callerAddress }) {
       if (request.sources.length > sourcesMax) throw new AppError('invalid-argument', `sources: at most ${sourcesMax}`);
       const inline = request.inlineData.byteLength > 0 || request.sources.length === 0 ? request.inlineData : undefined;
       return keeper.ingest(
-        { metainfo: metainfoFromProto(request.metainfo), sources: request.sources.map((source) => peerFromProto(source)), inline },
+        {
+          metainfo: metainfoFromProto(request.metainfo),
+          sources: request.sources.map((source) => sourceOf(source, caller, callerAddress)),
+          inline,
+        },
         { signal },
       );
     },
@@ -72,6 +88,12 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
       };
     },
   };
+}
+
+/** A caller that names itself as a source may leave its host out: it is where the call comes from. */
+function sourceOf(source: Peer, caller: NodeIdentity, callerAddress: string): PeerOffer {
+  const isCaller = source.identity !== undefined && peerIdOf(nodeIdentityFromProto(source.identity)) === peerIdOf(caller);
+  return peerFromProto(isCaller ? { ...source, endpoint: advertisedEndpoint(source.endpoint, callerAddress) } : source);
 }
 
 const originPeer = (id: string) => peerIdOf({ role: 'origin', id });

@@ -51,6 +51,12 @@ export class WriteBack {
     await this.#deps.queue.enqueue(digest, digest, { delayMs: this.#deps.rankOf(digest) * this.#options.staggerMs });
   }
 
+  /** The blob is known to be in durable storage; false also when the storage does not answer. */
+  async isDone(digest: Digest, options: { readonly signal: AbortSignal }): Promise<boolean> {
+    if (this.#deps.backend === undefined || this.isPending(digest)) return false;
+    return (await this.#deps.backend.stat(digest, options).catch(() => undefined)) !== undefined;
+  }
+
   isPending(digest: Digest): boolean {
     return this.#deps.queue.has(digest);
   }

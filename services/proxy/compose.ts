@@ -43,9 +43,13 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   node.description.store(store);
   node.description.component('ring', () => origins.state());
 
-  const registry = await createRegistry({ allowedNetworks: config.registry.allowedNetworks }, { ...node, store: { reader, writer } });
+  const registry = await createRegistry(
+    { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog, deletesEnabled: config.deletes },
+    { ...node, store: { reader, writer } },
+  );
   return async () => {
     const address = await registry.listen(parseEndpoint(config.registry.listen));
+    lifecycle.onStop('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
     logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'accepted' });
   };

@@ -14,6 +14,8 @@ export const proxyConfig = z.strictObject({
       sessions: z.number().int().min(1).max(100_000).default(1000),
     })
     .prefault({}),
+  /** Whether manifests, tags and blobs can be deleted through the registry. */
+  deletes: z.boolean().default(true),
   swarm: swarmPart,
   origins: originsPart,
   /** Owners that must hold a blob on disk before a push is acknowledged; fewer when fewer are configured. */

@@ -9,8 +9,7 @@ import {
   FailureReason,
 } from '#gen/shoal/tracker/v1/tracker_service';
 import type { PeerOffer, Roster } from '#swarm';
-import { type CallContext, digestFromProto, digestToProto, metainfoToProto, peerToProto } from '#wire';
-import { advertisedEndpoint } from './advertised.ts';
+import { advertisedEndpoint, type CallContext, digestFromProto, digestToProto, metainfoToProto, peerToProto } from '#wire';
 import type { MetainfoCache } from './metainfo-cache.ts';
 import { WantList } from './want-list.ts';
 
@@ -87,7 +86,7 @@ export class AnnounceService {
     const message = first.done === true ? undefined : first.value.message;
     if (message?.$case !== 'hello') throw new AppError('invalid-argument', 'the first message of Announce is hello');
     const peer = peerIdOf(caller);
-    const endpoint = advertisedEndpoint(message.hello.endpoint, peer, callerAddress);
+    const endpoint = advertisedEndpoint(message.hello.endpoint, callerAddress);
     this.#sessionCount += 1;
     const stream: Stream = { peer, session: this.#sessionCount, endpoint, outbox: new Outbox(), wanted: new Set(), lookupCount: 0 };
     this.#deps.roster.apply({ type: 'peer-joined', peer, session: stream.session, endpoint });

@@ -29,7 +29,7 @@ export const certificatesPart = z.strictObject({
 export const grpcPart = z.strictObject({
   /** Where the gRPC server listens. */
   listen: endpoint,
-  /** How other nodes reach it; the listen address when absent. */
+  /** How other nodes reach it. When absent: the listen address, or, when that is every address, the one they see connections come from. */
   advertise: endpoint.optional(),
 });
 export const logPart = z
@@ -91,6 +91,8 @@ export const registryPart = z.strictObject({
   listen: endpoint,
   /** Networks that may connect, in CIDR form. */
   allowedNetworks: z.array(z.string()).min(1).default(['127.0.0.0/8', '::1/128']),
+  /** Whether repositories can be listed. */
+  catalog: z.boolean().default(true),
 });
 
 /** The parsed common parts. */

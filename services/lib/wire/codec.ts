@@ -153,7 +153,8 @@ export function durationFromProto(message: Duration | undefined, field = 'durati
 }
 
 /** Only the shape: whether anyone answers there is found out by dialling. */
-function parseEndpointText(endpoint: string, field: string): string {
+/** Checks `host:port`. Throws `invalid-argument`. */
+export function parseEndpointText(endpoint: string, field: string): string {
   const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^\s:/@[\]]+):(\d{1,5})$/.exec(endpoint)?.[1]);
   if (endpoint.length > endpointLengthMax || !(port >= 1 && port <= 65_535)) {
     throw new AppError('invalid-argument', `the field ${field}.endpoint is not host:port`, { data: { endpoint: endpoint.slice(0, 100) } });

@@ -1,4 +1,5 @@
 /** The wire: mutual-TLS gRPC servers and clients, typed by the protos, and exchanges for the bytes of blobs. */
+export { advertisedEndpoint } from './advertised.ts';
 export { ChannelPool, type ChannelPoolDeps, type ChannelPoolOptions } from './channel-pool.ts';
 export {
   digestFromProto,
