@@ -1,0 +1,22 @@
+/** `make bench`: every benchmark program, one after another. `make bench ARGS=one-hop` runs one of them. */
+import { spawnSync } from 'node:child_process';
+
+const programs: Readonly<Record<string, string>> = {
+  'one-hop': 'pieces between two processes against a raw mTLS socket',
+  peer: 'a blob between two nodes with disks',
+  storage: 'the blob store alone',
+  registry: "push and pull beside Debian's docker-registry (needs root, docker.io and docker-registry)",
+};
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !(name in programs));
+if (unknown.length > 0) {
+  process.stderr.write(`bench: no program ${unknown.join(', ')}; there are: ${Object.keys(programs).join(', ')}\n`);
+  process.exit(2);
+}
+for (const [name, what] of Object.entries(programs)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
+  process.stdout.write(`\n== ${name}: ${what}\n`);
+  const { status } = spawnSync(process.execPath, ['--import', 'tsx', `test/bench/${name}.ts`], { stdio: 'inherit' });
+  if (status !== 0) process.exitCode = 1;
+}
