@@ -4,7 +4,7 @@ BIN := node_modules/.bin
 PROGRAMS := shoal=services/cli/main.ts $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
 .DEFAULT_GOAL := help
 
-.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e interop conformance bench clean
+.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -37,6 +37,8 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     { ...node, store: { reader, writer: undefined } },
   );
   return async () => {
+    index.connect();
+    directory.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
     lifecycle.onStop('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));

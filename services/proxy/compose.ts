@@ -48,6 +48,8 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
     { ...node, store: { reader, writer } },
   );
   return async () => {
+    index.connect();
+    directory.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
     lifecycle.onStop('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));

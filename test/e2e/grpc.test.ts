@@ -28,29 +28,31 @@ before(async () => {
 
 after(async () => cluster?.stop());
 
-async function call(role: string, endpoint: string, ...args: readonly string[]): Promise<Output> {
+/** Calls grpcurl as the operator; options such as `-d` go before the address. */
+async function call(role: string, endpoint: string, words: readonly string[], options: readonly string[] = []): Promise<Output> {
   const ca = join(cluster.directory, 'certs/ca.pem');
   const pem = join(root, 'operator.pem');
-  return run(grpcurl, ['-cacert', ca, '-cert', pem, '-key', pem, '-servername', `${role}.devcluster.shoal`, endpoint, ...args]);
+  const identity = ['-cacert', ca, '-cert', pem, '-key', pem, '-servername', `${role}.devcluster.shoal`];
+  return run(grpcurl, [...identity, ...options, endpoint, ...words]);
 }
 
 for (const [role, services] of Object.entries(serviceOfRole)) {
   test(`grpcurl with a certificate lists and describes the services of the ${role}`, async () => {
     const { grpc } = cluster.node(`${role}-1`);
-    const { code, stdout, stderr } = await call(role, grpc, 'list');
+    const { code, stdout, stderr } = await call(role, grpc, ['list']);
     assert.equal(code, 0, stderr);
     const listed = stdout.split('\n');
     for (const service of [...services, 'shoal.node.v1.NodeService', 'grpc.health.v1.Health'])
       assert.ok(listed.includes(service), `${service} in ${stdout}`);
     for (const service of services)
-      assert.match((await call(role, grpc, 'describe', service)).stdout, new RegExp(`${service} is a service`));
+      assert.match((await call(role, grpc, ['describe', service])).stdout, new RegExp(`${service} is a service`));
   });
 
   test(`grpcurl calls the health and the description of the ${role}`, async () => {
     const { grpc } = cluster.node(`${role}-1`);
-    const checked = await call(role, grpc, 'grpc.health.v1.Health/Check');
+    const checked = await call(role, grpc, ['grpc.health.v1.Health/Check']);
     assert.match(checked.stdout, /"status": "SERVING"/, checked.stderr);
-    const described = await call(role, grpc, 'shoal.node.v1.NodeService/GetNode');
+    const described = await call(role, grpc, ['shoal.node.v1.NodeService/GetNode']);
     assert.equal((JSON.parse(described.stdout) as { identity: { id: string } }).identity.id, `${role}-1`);
   });
 
@@ -64,13 +66,8 @@ for (const [role, services] of Object.entries(serviceOfRole)) {
 
 test('an RPC that another role may not call is refused with the roles that may', async () => {
   const { grpc } = cluster.node('build-index-1');
-  const { code, stderr } = await call(
-    'build-index',
-    grpc,
-    '-d',
-    '{"repository":"a","link":{}}',
-    'shoal.buildindex.v1.BuildIndexService/LinkBlob',
-  );
+  const body = '{"repository":"a","link":{}}';
+  const { code, stderr } = await call('build-index', grpc, ['shoal.buildindex.v1.BuildIndexService/LinkBlob'], ['-d', body]);
   assert.notEqual(code, 0);
   assert.match(stderr, /PermissionDenied/);
   assert.match(stderr, /proxy/);

@@ -59,6 +59,11 @@ export class BuildIndexClient implements AsyncDisposable {
     this.#monitor = new HealthMonitor({ members: options.members, role: 'build-index', probe: 'suspects' }, deps);
   }
 
+  /** Opens the connections before the first call needs them. */
+  connect(): void {
+    this.#monitor.probeAll();
+  }
+
   /** Makes a blob that the owners hold visible in a repository. */
   async linkBlob(repository: RepositoryName, blob: BlobStat, options: CallOptions): Promise<void> {
     const link = { digest: digestToProto(blob.digest), sizeBytes: BigInt(blob.sizeBytes) };

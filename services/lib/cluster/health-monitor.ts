@@ -64,6 +64,11 @@ export class HealthMonitor implements AsyncDisposable {
     }
   }
 
+  /** Checks every member now, also those that are no suspects: the connection that this opens is there for the first real call. */
+  probeAll(): void {
+    for (const watched of this.#watched.values()) if (!watched.checking) this.#schedule(watched, 0);
+  }
+
   /** True for members that are up, and for ids that are not watched. */
   isHealthy(id: string): boolean {
     return this.#watched.get(id)?.health.state !== 'down';

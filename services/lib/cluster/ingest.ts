@@ -3,7 +3,7 @@ import { AppError, isAppError, toAppError } from '#core';
 import type { Member } from './types.ts';
 
 export interface IngestPlan {
-  /** Healthy members in ring order. */
+  /** Members in ring order, healthy ones first. */
   readonly candidates: readonly Member[];
   /** Asked at once: as many as a blob has owners. */
   readonly replicas: number;

@@ -46,6 +46,9 @@ const ingestPaceBytesPerMs = 1024;
 /** Owners answer from their own disk. */
 const localTimeoutMs = 5000;
 
+/** Blobs are looked for this many times as deep in the ring as they have owners: each owner that was down had a stand-in behind the owners. */
+const placesSearched = 3;
+
 export class OriginCluster implements AsyncDisposable {
   readonly #options: Required<Omit<OriginClusterOptions, 'self'>> & { readonly self?: string };
   readonly #deps: OriginClusterDeps;
@@ -121,11 +124,11 @@ export class OriginCluster implements AsyncDisposable {
   }
 
   /**
-   * Looks on the disks of the other origins: the owners first, then those who would own the blob if everybody were up. Undefined when all of them
-   * answered that they do not hold it; throws `unavailable` when one of them did not answer.
+   * Looks on the disks of the other origins: the owners first, then those who would own the blob if everybody were up, then those who stood in for
+   * owners that were down. Undefined when all of them answered that they do not hold it; throws `unavailable` when one of them did not answer.
    */
   async findMetainfo(digest: Digest, { signal }: ClusterCallOptions): Promise<FoundMetainfo | undefined> {
-    const settled = this.#ring.order(digest).slice(0, this.replicas);
+    const settled = this.#ring.order(digest).slice(0, this.replicas * placesSearched);
     const candidates = [...new Set([...this.owners(digest), ...settled])].filter(({ id }) => id !== this.#options.self);
     const hedgeMs = Math.min(this.#options.hedgeMs, 200);
     const answer = await this.#firstOf(candidates, { digest, localOnly: true, timeoutMs: localTimeoutMs, hedgeMs }, signal);
@@ -149,8 +152,8 @@ export class OriginCluster implements AsyncDisposable {
   ): Promise<IngestOutcome> {
     const { digest } = metainfo;
     const order = this.#ring.order(digest);
-    const healthy = order.filter(({ id }) => this.#monitor.isHealthy(id));
-    const candidates = healthy.length > 0 ? healthy : order.slice(0, 1);
+    // Those believed down come last, in case the belief is wrong. The quorum does not shrink with it: one copy would not survive one disk.
+    const candidates = [...order].sort((a, b) => Number(this.#monitor.isHealthy(b.id)) - Number(this.#monitor.isHealthy(a.id)));
     const quorum = Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, candidates.length));
     const request = {
       metainfo: metainfoToProto(metainfo),

@@ -82,6 +82,11 @@ export class TrackerDirectory implements PeerDirectory {
     };
   }
 
+  /** Opens the streams before the first blob needs them. */
+  connect(): void {
+    for (const session of this.#sessions.values()) session.connect();
+  }
+
   /** Blobs that trackers are told of. */
   get blobCount(): number {
     return this.#entries.size;

@@ -1,4 +1,4 @@
-/** One Announce stream to one tracker: opened with the first blob, kept open, reopened with backoff, watched by health probes while it is down. */
+/** One Announce stream to one tracker: opened at the start or with the first blob, kept open, reopened with backoff, watched by health probes while it is down. */
 import { AppError, type Clock, type Digest, type Logger, type Rng, toAppError } from '#core';
 import { type AnnounceRequest, type AnnounceResponse, type BlobUpdate, TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import type { Target } from '#wire';
@@ -54,6 +54,11 @@ export class TrackerSession {
     return this.#state;
   }
 
+  /** Opens the stream before there is anything to say. */
+  connect(): void {
+    if (this.#state === 'idle') this.#start();
+  }
+
   /** The update for a blob that has not left yet. */
   waiting(digest: Digest): BlobUpdate | undefined {
     return this.#outbox.get(digest);
@@ -61,7 +66,7 @@ export class TrackerSession {
 
   /** Queues an update, opening the stream when it is the first. While the stream is broken it is dropped: `reopened` asks for everything. */
   send(digest: Digest, update: BlobUpdate): void {
-    if (this.#state === 'idle') this.#start();
+    this.connect();
     if (this.#state === 'open') this.#outbox.set(digest, update);
   }
 

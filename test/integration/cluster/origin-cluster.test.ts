@@ -81,6 +81,30 @@ test('a push fails with how many of how many when the quorum cannot be reached',
   });
 });
 
+test('the quorum does not shrink because origins are believed down', async (t) => {
+  const cluster = await ClusterMesh.open(t);
+  const origins = cluster.originCluster(await cluster.pool({ role: 'proxy', id: 'p1' }), {});
+  await kill(cluster, 'o1');
+  await kill(cluster, 'o2');
+  for (const id of ['o1', 'o2']) origins.reportFailure(id);
+  await until('both are down', async () => (origins.state().message === '1 of 3 origins up' ? true : undefined), 10_000);
+  await assert.rejects(origins.ingest(blob('pushed'), [source], undefined, forever), (error) => isAppError(error, 'unavailable'));
+});
+
+test('a blob that stand-ins took while its owners were down is found when the owners are back', async (t) => {
+  const cluster = await ClusterMesh.open(t, 4);
+  const metainfo = blob('taken by a stand-in');
+  const asker = cluster.originCluster(await cluster.pool({ role: 'proxy', id: 'p1' }), { replicas: 2 });
+  const standIn = asker.members().find(({ id }) => !asker.owners(metainfo.digest).some((owner) => owner.id === id));
+  assert.ok(standIn !== undefined);
+  cluster.origins.get(standIn.id)?.held.set(metainfo.digest, metainfo);
+  const owner = asker.owners(metainfo.digest)[0];
+  assert.ok(owner !== undefined);
+  const origins = cluster.originCluster(await cluster.pool({ role: 'origin', id: owner.id }), { replicas: 2, self: owner.id });
+  const found = await origins.findMetainfo(metainfo.digest, forever);
+  assert.equal(found?.holders[0]?.peer, `origin/${standIn.id}`);
+});
+
 test('absence is established only when every owner answered', async (t) => {
   const cluster = await ClusterMesh.open(t);
   const origins = cluster.originCluster(await cluster.pool({ role: 'origin', id: 'o1' }), { self: 'o1' });
