@@ -5,6 +5,11 @@
  * Errors are AppErrors: `not-found` with data.kind `repository` | `manifest` | `blob` | `upload`, `digest-mismatch`,
  * `out-of-range` (an upload chunk that does not start at the session's offset), `resource-exhausted` (with retryAfterMs),
  * `unavailable`, `data-loss`.
+ *
+ * Whose fault an error is follows from its code. `failed-precondition` with data.kind `missing`, and `aborted` or `failed-precondition` of
+ * `appendUpload` and `aborted` of `commitUpload` (another request of the session), are the client's. Everywhere else `aborted`,
+ * `failed-precondition`, `unauthenticated`, `permission-denied`, `already-exists` and `unsupported` come from calls between nodes; the surface
+ * answers them as `unavailable`, so a store passes them on as they are.
  */
 import type { Digest, DigestAlgorithm } from './digest.ts';
 import type { ByteRange } from './geometry.ts';

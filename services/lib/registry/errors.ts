@@ -1,5 +1,5 @@
 /** Operating errors as a registry client sees them: the one place that knows HTTP statuses and registry error codes of failures. */
-import { type AppError, type ErrorCode, toAppError } from '#core';
+import { type AppError, type ErrorCode, isAppError, toAppError } from '#core';
 
 /** The error codes of the distribution specification, and those that clients know besides. */
 export type RegistryCode =
@@ -18,10 +18,12 @@ export type RegistryCode =
   | 'SIZE_INVALID'
   | 'TAG_INVALID'
   | 'TOOMANYREQUESTS'
-  | 'UNAUTHORIZED'
   | 'UNAVAILABLE'
   | 'UNKNOWN'
   | 'UNSUPPORTED';
+
+/** Certificates and roles are put right by hand, but a restarted node or another owner may answer at once. */
+const faultRetryAfterMs = 2000;
 
 interface Row {
   readonly status: number;
@@ -55,7 +57,6 @@ const rows = {
   tagsTooMany: { status: 414, code: 'TAG_INVALID' },
   timeout: { status: 504, code: 'UNAVAILABLE' },
   tooManyRequests: { status: 429, code: 'TOOMANYREQUESTS' },
-  unauthorized: { status: 401, code: 'UNAUTHORIZED' },
   unavailable: { status: 503, code: 'UNAVAILABLE' },
   uploadUnknown: { status: 404, code: 'BLOB_UPLOAD_UNKNOWN' },
 } as const satisfies Readonly<Record<string, Row>>;
@@ -126,7 +127,7 @@ const retryable =
   (error) =>
     new RegistryError(problem, error.message, {
       cause: error,
-      headers: error.retryAfterMs === undefined ? {} : { 'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1000))) },
+      headers: error.retryAfterMs === undefined ? {} : { 'retry-after': retryAfterOf(error.retryAfterMs) },
     });
 
 const translations: Readonly<Record<ErrorCode, Translation>> = {
@@ -134,25 +135,46 @@ const translations: Readonly<Record<ErrorCode, Translation>> = {
   'digest-mismatch': as('digestInvalid'),
   'out-of-range': as('chunkOutOfOrder'),
   'not-found': (error) => as(unknownOf(error.data['kind']))(error),
-  'already-exists': as('denied'),
+  'already-exists': clusterFault,
   'failed-precondition': missing,
-  'permission-denied': as('denied'),
-  unauthenticated: as('unauthorized'),
+  'permission-denied': clusterFault,
+  unauthenticated: clusterFault,
   'resource-exhausted': retryable('tooManyRequests'),
-  aborted: as('chunkConflict'),
+  aborted: clusterFault,
   cancelled: hidden('unavailable', 'the request was cut short; try again'),
   'deadline-exceeded': retryable('timeout'),
   unavailable: retryable('unavailable'),
   'data-loss': hidden('internal', 'the stored content is damaged; ask the operator to look into the log of the registry'),
-  unsupported: as('methodUnsupported'),
+  unsupported: clusterFault,
   internal: hidden('internal', 'the registry failed; ask the operator to look into its log'),
 };
 
-/** The single funnel from `unknown` to a refusal. */
+/** The single funnel from `unknown` to a refusal. Codes that only calls between nodes end with are never the client's fault. */
 export function toRegistryError(error: unknown): RegistryError {
   if (error instanceof RegistryError) return error;
   const appError = toAppError(error);
   return translations[appError.code](appError);
+}
+
+/**
+ * A store asks other nodes with its own certificate, so a refusal among them says nothing about the client: a 401 would make it ask for a
+ * password and a 403 or 409 give up. The log has the cause.
+ */
+function clusterFault(error: AppError): RegistryError {
+  return new RegistryError('unavailable', 'the registry could not reach its cluster; try again', {
+    cause: error,
+    headers: { 'retry-after': retryAfterOf(error.retryAfterMs ?? faultRetryAfterMs) },
+  });
+}
+
+/** What a session of an upload refuses because of another request of the client (`aborted`, `failed-precondition`); other errors as they are. */
+export function toSessionError(error: unknown): unknown {
+  if (!isAppError(error, 'aborted', 'failed-precondition') || error.data['kind'] === 'missing') return error;
+  return as('chunkConflict')(error);
+}
+
+function retryAfterOf(delayMs: number): string {
+  return String(Math.max(1, Math.ceil(delayMs / 1000)));
 }
 
 function unknownOf(kind: unknown): Problem {
@@ -170,7 +192,7 @@ function unknownOf(kind: unknown): Problem {
 
 function missing(error: AppError): RegistryError {
   const { kind, digests } = error.data;
-  if (kind !== 'missing' || typeof digests !== 'string') return as('denied')(error);
+  if (kind !== 'missing' || typeof digests !== 'string') return clusterFault(error);
   const details = digests.split(',').map((digest) => ({ digest }));
   return new RegistryError('referenceMissing', error.message, { details, cause: error });
 }

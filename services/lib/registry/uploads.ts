@@ -12,7 +12,7 @@ import {
 } from '#core';
 import { type Answer, type AnswerHeaders, accepted, created, noContent } from './answer.ts';
 import { type Call, digestOfText, headerOf, type Surface, writerOf } from './call.ts';
-import { RegistryError, toRegistryError } from './errors.ts';
+import { RegistryError, toRegistryError, toSessionError } from './errors.ts';
 import { parseChunkRange, uploadRangeOf } from './http-range.ts';
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -61,7 +61,8 @@ export async function finishUpload(call: Call, key: UploadKey, surface: Surface)
     if (call.hasBody) await append(call, key, writer);
     await writer.commitUpload(key.repository, id, digest, call);
   } catch (error) {
-    if (!(await isAlreadyThere(error, call, key.repository, digest, surface))) throw error;
+    if (!(await isAlreadyThere(error, call, key.repository, digest, surface)))
+      throw isAppError(error, 'aborted') ? toSessionError(error) : error;
   }
   return blobCreated(key.repository, digest);
 }
@@ -105,7 +106,7 @@ async function append(call: Call, key: UploadKey, writer: ImageWriter): Promise<
     return await writer.appendUpload(key.repository, id, chunkOf(call), call);
   } catch (error) {
     const failure = toRegistryError(error);
-    if (failure.problem !== 'chunkOutOfOrder') throw error;
+    if (failure.problem !== 'chunkOutOfOrder') throw toSessionError(error);
     const session = await writer.statUpload(key.repository, id, call);
     throw failure.withHeaders(sessionHeaders(key.repository, session));
   }

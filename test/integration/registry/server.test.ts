@@ -123,7 +123,7 @@ describe('errors of the store', () => {
     [new AppError('resource-exhausted', 'busy', { retryAfterMs: 1500 }), 429, { 'retry-after': '2' }],
     [new AppError('unavailable', 'no origin', { retryAfterMs: 100 }), 503, { 'retry-after': '1' }],
     [new AppError('deadline-exceeded', 'slow'), 504, {}],
-    [new AppError('permission-denied', 'no'), 403, {}],
+    [new AppError('permission-denied', 'no'), 503, { 'retry-after': '2' }],
     [new AppError('not-found', 'no', { data: { kind: 'blob' } }), 404, {}],
     [new AppError('data-loss', 'bad disk at /var/lib/x'), 500, {}],
     [new Error('ENOENT /secret/path'), 500, {}],

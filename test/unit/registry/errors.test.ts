@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { AppError } from '#core';
-import { toRegistryError } from '../../../services/lib/registry/errors.ts';
+import { toRegistryError, toSessionError } from '../../../services/lib/registry/errors.ts';
 
 describe('toRegistryError', () => {
   it('lists every missing reference as an error of its own', () => {
@@ -39,5 +39,27 @@ describe('toRegistryError', () => {
     const failure = toRegistryError(new Error('EACCES /var/lib/secret'));
     assert.equal(failure.status, 500);
     assert.ok(!failure.body().toString().includes('secret'));
+  });
+
+  it('never blames the client for what nodes refuse each other', () => {
+    for (const code of [
+      'unauthenticated',
+      'permission-denied',
+      'failed-precondition',
+      'aborted',
+      'already-exists',
+      'unsupported',
+    ] as const) {
+      const failure = toRegistryError(new AppError(code, 'origin/o1 may not', { data: { kind: 'certificate' } }));
+      assert.deepEqual([code, failure.status, failure.headers], [code, 503, { 'retry-after': '2' }]);
+      assert.ok(!failure.body().toString().includes('o1'));
+    }
+  });
+
+  it('tells a client of its other request of the same upload', () => {
+    for (const code of ['aborted', 'failed-precondition'] as const) {
+      assert.equal(toRegistryError(toSessionError(new AppError(code, 'busy'))).status, 409);
+    }
+    assert.equal(toRegistryError(toSessionError(new AppError('permission-denied', 'no'))).status, 503);
   });
 });
