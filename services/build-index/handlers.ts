@@ -1,13 +1,16 @@
 /** BuildIndexService over the index store: names and page sizes are checked here, rules are in the store. */
-import { manifestFromProto, manifestToProto, type TagEntry } from '#cluster';
+import { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry } from '#cluster';
 import { AppError, type Page, type PageRequest, parseRepositoryName, parseTag, type Reference } from '#core';
 import type { BuildIndexServiceService } from '#gen/shoal/buildindex/v1/build_index_service';
+import { ManifestRecord } from '#gen/shoal/buildindex/v1/image';
 import { digestFromProto, digestToProto, type Handlers, required, safeNumber } from '#wire';
 import type { IndexStore } from './store.ts';
 
 const pageSizeDefault = 100;
 const pageSizeMax = 1000;
 const tagsPerPutMax = 100;
+/** A record is up to a manifest's annotations large, so a page ends by bytes too; messages between nodes have room for more than this. */
+const referrersSizeBytesMax = 4 * 1024 * 1024;
 /** One more than any name has: cutting a longer token moves it past no name, and keeps it within a key of the database. */
 const pageTokenLengthMax = 256;
 
@@ -71,7 +74,9 @@ function listHandlers(store: IndexStore): Pick<Service, 'listTags' | 'listReposi
     async listReferrers(request) {
       const filter = { ...pageOf(request), ...(request.artifactType === '' ? {} : { artifactType: request.artifactType }) };
       const page = store.listReferrers(parseRepositoryName(request.repository), digestFromProto(request.subject, 'subject'), filter);
-      return { manifests: page.items.map(manifestToProto), nextPageToken: nextToken(page, ({ digest }) => digest) };
+      const { manifests, more } = fitting(page);
+      const last = page.items[manifests.length - 1];
+      return { manifests, nextPageToken: more && last !== undefined ? last.digest : '' };
     },
   };
 }
@@ -92,6 +97,19 @@ function pageOf({ pageSize, pageToken }: { readonly pageSize: number; readonly p
 function nextToken<T>({ items, more }: Page<T>, tokenOf: (item: T) => string): string {
   const last = items.at(-1);
   return more && last !== undefined ? tokenOf(last) : '';
+}
+
+/** The records of a page that fit into one answer: at least one. */
+function fitting(page: Page<ManifestEntry>): { readonly manifests: ManifestRecord[]; readonly more: boolean } {
+  const manifests: ManifestRecord[] = [];
+  let sizeBytes = 0;
+  for (const item of page.items) {
+    const record = manifestToProto(item);
+    sizeBytes += ManifestRecord.encode(record).finish().byteLength;
+    if (manifests.length > 0 && sizeBytes > referrersSizeBytesMax) return { manifests, more: true };
+    manifests.push(record);
+  }
+  return { manifests, more: page.more };
 }
 
 function linkToProto({ digest, sizeBytes }: ReturnType<IndexStore['blobLink']>) {

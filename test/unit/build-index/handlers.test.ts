@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { digestOf, isAppError, parseRepositoryName, silentLogger } from '#core';
-import { type CallContext, digestToProto } from '#wire';
+import { type CallContext, digestFromProto, digestToProto, required } from '#wire';
 import { buildIndexHandlers } from '../../../services/build-index/handlers.ts';
 import { IndexStore } from '../../../services/build-index/store.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
@@ -15,6 +15,18 @@ const context: CallContext = {
 };
 const digest = digestToProto(digestOf(Buffer.from('x')));
 const malformed = (error: unknown): boolean => isAppError(error, 'invalid-argument');
+
+/** A manifest of 1.5 MiB in the index. */
+const bare = {
+  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  sizeBytes: 1,
+  artifactType: undefined,
+  annotations: { note: 'x'.repeat(1.5 * 1024 * 1024) },
+  blobs: [],
+  manifests: [],
+  either: [],
+  pushedMs: 0,
+};
 
 async function open(t: TestContext): Promise<{ store: IndexStore; handlers: ReturnType<typeof buildIndexHandlers> }> {
   const store = await IndexStore.open({ path: tempDir('index') }, { clock: new ManualClock() });
@@ -46,4 +58,35 @@ test('a page token may be any text of any length', async (t) => {
   const answer = await handlers.listRepositories({ pageSize: 2, pageToken: 'z'.repeat(100_000) }, context);
   assert.deepEqual(answer.repositories, []);
   assert.deepEqual((await handlers.listRepositories({ pageSize: 2, pageToken: 'y'.repeat(5000) }, context)).repositories, ['zz']);
+});
+
+test('a page of referrers ends at 4 MiB, and the next one goes on behind it', async (t) => {
+  const { store, handlers } = await open(t);
+  const subject = digestOf(Buffer.from('subject'));
+  const pushed = ['a', 'b', 'c', 'd', 'e'].map((name) => digestOf(Buffer.from(name)));
+  for (const each of pushed) await store.putManifest(parseRepositoryName('r'), { ...bare, digest: each, subject }, []);
+  const seen: string[] = [];
+  const counts: number[] = [];
+  let pageToken = '';
+  do {
+    const request = { repository: 'r', subject: digestToProto(subject), artifactType: '', pageSize: 10, pageToken };
+    const answer = await handlers.listReferrers(request, context);
+    seen.push(...answer.manifests.map((record) => digestFromProto(required(record.digest, 'digest'))));
+    counts.push(answer.manifests.length);
+    pageToken = answer.nextPageToken;
+  } while (pageToken !== '');
+  assert.deepEqual(counts, [2, 2, 1]);
+  assert.deepEqual(seen, [...pushed].sort());
+});
+
+test('a record beyond the size of a page is a page of its own', async (t) => {
+  const { store, handlers } = await open(t);
+  const subject = digestOf(Buffer.from('subject'));
+  const large = { ...bare, annotations: { note: 'x'.repeat(5 * 1024 * 1024) } };
+  for (const name of ['a', 'b'])
+    await store.putManifest(parseRepositoryName('r'), { ...large, digest: digestOf(Buffer.from(name)), subject }, []);
+  const request = { repository: 'r', subject: digestToProto(subject), artifactType: '', pageSize: 10, pageToken: '' };
+  const first = await handlers.listReferrers(request, context);
+  const second = await handlers.listReferrers({ ...request, pageToken: first.nextPageToken }, context);
+  assert.deepEqual([first.manifests.length, second.manifests.length, second.nextPageToken], [1, 1, '']);
 });
