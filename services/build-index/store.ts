@@ -13,6 +13,7 @@ import {
   type RepositoryName,
   type Tag,
 } from '#core';
+import { commit } from '#storage';
 import { HybridClock } from './hlc.ts';
 import { hasUnder, keysUnder, type ManifestRow, openTables, type Tables, type TagRow } from './records.ts';
 
@@ -135,17 +136,7 @@ export class IndexStore implements AsyncDisposable {
    * concurrent calls share a sync.
    */
   async #write<T>(change: () => T): Promise<T> {
-    const { db } = this.#tables;
-    const outcome = await db.transaction(() => {
-      try {
-        return { value: change() };
-      } catch (error) {
-        return { error };
-      }
-    });
-    if ('error' in outcome) throw outcome.error;
-    await db.flushed;
-    return outcome.value;
+    return commit(this.#tables.db, change);
   }
 
   #link(repository: RepositoryName, digest: Digest, sizeBytes: number): void {

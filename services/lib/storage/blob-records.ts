@@ -1,7 +1,10 @@
-/** The rows a DiskBlobStore keeps in LMDB, and their binary forms. Layouts are little-endian and start with a version byte. */
+/**
+ * The rows a DiskBlobStore keeps in LMDB, and their binary forms. Layouts are little-endian and start with a version byte. Each write is
+ * one transaction, durable when its promise resolves; it fails as `commit` does.
+ */
 import type { Database } from 'lmdb';
 import { AppError, type Digest, isDigest, type Metainfo, metainfoOf } from '#core';
-import { type EmbeddedDb, openDatabase } from './database.ts';
+import { commit, type EmbeddedDb, openDatabase } from './database.ts';
 
 /** A complete blob. */
 export interface BlobRow {
@@ -56,8 +59,7 @@ export class BlobRecords implements AsyncDisposable {
   }
 
   async setRun(row: RunRow): Promise<void> {
-    await this.#run.put(runKey, row);
-    await this.flushed();
+    await this.#commit(() => this.#run.putSync(runKey, row));
   }
 
   /** Undefined when there is none or it cannot be read. */
@@ -92,37 +94,50 @@ export class BlobRecords implements AsyncDisposable {
 
   /** Stores a complete blob's rows and drops those of its partial, in one transaction. */
   async putBlob(metainfo: Metainfo, row: BlobRow): Promise<void> {
-    void this.#metainfos.put(metainfo.digest, encodeMetainfo(metainfo));
-    void this.#partials.remove(metainfo.digest);
-    await this.#blobs.put(metainfo.digest, encodeBlobRow(row));
+    await this.#commit(() => {
+      this.#metainfos.putSync(metainfo.digest, encodeMetainfo(metainfo));
+      this.#partials.removeSync(metainfo.digest);
+      this.#blobs.putSync(metainfo.digest, encodeBlobRow(row));
+    });
   }
 
   async updateBlob(digest: Digest, row: BlobRow): Promise<void> {
-    await this.#blobs.put(digest, encodeBlobRow(row));
+    await this.#commit(() => this.#blobs.putSync(digest, encodeBlobRow(row)));
   }
 
   async putPartial(metainfo: Metainfo, row: PartialRow): Promise<void> {
-    void this.#metainfos.put(metainfo.digest, encodeMetainfo(metainfo));
-    await this.#partials.put(metainfo.digest, encodePartialRow(row));
+    await this.#commit(() => {
+      this.#metainfos.putSync(metainfo.digest, encodeMetainfo(metainfo));
+      this.#partials.putSync(metainfo.digest, encodePartialRow(row));
+    });
   }
 
   async updatePartial(digest: Digest, row: PartialRow): Promise<void> {
-    await this.#partials.put(digest, encodePartialRow(row));
+    await this.#commit(() => this.#partials.putSync(digest, encodePartialRow(row)));
   }
 
   /** Drops a blob's row of one state; the metainfo goes too unless `keepMetainfo`. */
   async remove(digest: Digest, state: 'partial' | 'complete', options: { readonly keepMetainfo: boolean }): Promise<void> {
-    if (!options.keepMetainfo) void this.#metainfos.remove(digest);
-    await (state === 'complete' ? this.#blobs : this.#partials).remove(digest);
+    await this.removeAll([digest], state, options);
   }
 
-  /** Resolves when everything written so far would survive a power cut. */
-  async flushed(): Promise<void> {
-    await this.#db.flushed;
+  /** {@link remove} for many blobs at once. */
+  async removeAll(digests: readonly Digest[], state: 'partial' | 'complete', options: { readonly keepMetainfo: boolean }): Promise<void> {
+    if (digests.length === 0) return;
+    await this.#commit(() => {
+      for (const digest of digests) {
+        if (!options.keepMetainfo) this.#metainfos.removeSync(digest);
+        (state === 'complete' ? this.#blobs : this.#partials).removeSync(digest);
+      }
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#db.close();
+  }
+
+  async #commit(change: () => void): Promise<void> {
+    await commit(this.#db, change);
   }
 }
 

@@ -176,7 +176,12 @@ export class DiskBlobStore implements BlobStore {
         throw new AppError('not-found', 'the blob to pin is not here; fetch it first', { data: { kind: 'blob', digest } });
       if (entry.pinned === pinned) return;
       entry.pinned = pinned;
-      await this.#writeBehind.saveBlob(entry, { flush: true });
+      try {
+        await this.#writeBehind.saveBlob(entry);
+      } catch (error) {
+        entry.pinned = !pinned;
+        throw error;
+      }
     });
   }
 

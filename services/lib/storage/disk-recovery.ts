@@ -48,9 +48,8 @@ export async function recover(root: string, deps: RecoveryDeps): Promise<Recover
   const complete = await recoverComplete(root, trusted, deps.records);
   const partial = await recoverPartial(root, trusted, new Set(complete.found.map((blob) => blob.digest)), deps.records);
   const kept = new Set([...complete.found, ...partial.found].map((blob) => blob.digest));
-  for (const digest of [...deps.records.metainfoKeys()]) {
-    if (!kept.has(digest)) await deps.records.remove(digest, 'partial', { keepMetainfo: false });
-  }
+  const unused = [...deps.records.metainfoKeys()].filter((digest) => !kept.has(digest));
+  await deps.records.removeAll(unused, 'partial', { keepMetainfo: false });
   const droppedCount = complete.droppedCount + partial.droppedCount;
   if (droppedCount > 0) deps.logger.warn('leftovers of an unclean stop were dropped from the blob store', { droppedCount, trusted });
   const found = [...complete.found, ...partial.found].sort((a, b) => a.lastUsedMs - b.lastUsedMs || (a.digest < b.digest ? -1 : 1));
@@ -74,7 +73,7 @@ interface Found {
 
 async function recoverComplete(root: string, trusted: boolean, records: BlobRecords): Promise<Found> {
   const found: RecoveredBlob[] = [];
-  let droppedCount = 0;
+  const dropped: Digest[] = [];
   const sizes = await sizesOfBlobs(root);
   for (const [digest, row] of [...records.blobRows()]) {
     const sizeBytes = sizes.get(digest);
@@ -83,15 +82,12 @@ async function recoverComplete(root: string, trusted: boolean, records: BlobReco
       sizes.delete(digest);
       found.push({ state: 'complete', digest, ...row });
     } else {
-      droppedCount += 1;
-      await records.remove(digest, 'complete', { keepMetainfo: true });
+      dropped.push(digest);
     }
   }
-  for (const digest of sizes.keys()) {
-    droppedCount += 1;
-    await removeFile(blobPath(root, digest));
-  }
-  return { found, droppedCount };
+  await records.removeAll(dropped, 'complete', { keepMetainfo: true });
+  for (const digest of sizes.keys()) await removeFile(blobPath(root, digest));
+  return { found, droppedCount: dropped.length + sizes.size };
 }
 
 async function recoverPartial(root: string, trusted: boolean, complete: ReadonlySet<Digest>, records: BlobRecords): Promise<Found> {
@@ -113,11 +109,8 @@ async function recoverPartial(root: string, trusted: boolean, complete: Readonly
       await removeFile(join(partialDir(root), name));
     }
   }
-  for (const digest of rows.keys()) {
-    droppedCount += 1;
-    await records.remove(digest, 'partial', { keepMetainfo: true });
-  }
-  return { found, droppedCount };
+  await records.removeAll([...rows.keys()], 'partial', { keepMetainfo: true });
+  return { found, droppedCount: droppedCount + rows.size };
 }
 
 async function isWhole(root: string, metainfo: Metainfo): Promise<boolean> {

@@ -77,10 +77,9 @@ export class DiskWriteBehind {
       lastUsedMs: minuteOf(this.#deps.clock.wallMs()),
     };
     await this.#deps.records.putBlob(metainfo, row);
-    if (options.fsync) await this.#deps.records.flushed();
   }
 
-  async saveBlob(entry: DiskEntry, options: { readonly flush: boolean }): Promise<void> {
+  async saveBlob(entry: DiskEntry): Promise<void> {
     await onDisk('saving the state of a blob', async () => {
       await this.#deps.records.updateBlob(entry.digest, {
         sizeBytes: entry.sizeBytes,
@@ -88,7 +87,6 @@ export class DiskWriteBehind {
         durable: entry.data.durable,
         lastUsedMs: entry.lastUsedMs,
       });
-      if (options.flush) await this.#deps.records.flushed();
     });
   }
 
@@ -110,7 +108,7 @@ export class DiskWriteBehind {
     });
     entry.data.durable = true;
     this.#unsynced.delete(entry);
-    if (!entry.gone) await this.saveBlob(entry, { flush: true });
+    if (!entry.gone) await this.saveBlob(entry);
   }
 
   async timedSync(file: FileHandle): Promise<void> {
@@ -128,7 +126,6 @@ export class DiskWriteBehind {
     for (const entry of this.#unsynced) {
       if (!entry.gone && entry.state === 'partial') await ignoreMissing(syncPath(partialPath(this.#root, entry.digest)));
     }
-    await this.#deps.records.flushed();
   }
 
   #schedule(): void {
@@ -149,7 +146,8 @@ export class DiskWriteBehind {
     };
     this.#flushing = this.#flush().then(ended, (error: unknown) => {
       ended();
-      this.#deps.logger.warn('progress of blobs could not be saved', { error });
+      this.#deps.logger.warn('progress of blobs could not be saved yet', { error });
+      this.#schedule();
     });
   }
 
@@ -159,9 +157,13 @@ export class DiskWriteBehind {
     const saves = dirty.map(async (entry) => {
       const { partial } = entry.data;
       if (entry.gone) return;
-      if (entry.state === 'complete') await this.saveBlob(entry, { flush: false });
+      if (entry.state === 'complete') await this.saveBlob(entry);
       else if (partial !== undefined) await this.savePartial(entry, partial);
     });
+    for (const [index, { status }] of (await Promise.allSettled(saves)).entries()) {
+      const entry = dirty[index];
+      if (status === 'rejected' && entry !== undefined) this.#dirty.add(entry);
+    }
     await Promise.all(saves);
     for (const entry of [...this.#unsynced]) {
       if (entry.gone) this.#unsynced.delete(entry);

@@ -4,9 +4,8 @@
  */
 import type { Database } from 'lmdb';
 import { AppError, assert, type Clock, type Logger, type Rng, toAppError } from '#core';
-import type { EmbeddedDb } from './database.ts';
+import { commit, type EmbeddedDb } from './database.ts';
 import { DueHeap } from './due-heap.ts';
-import { onDisk } from './fs-errors.ts';
 
 export interface DurableQueueOptions<T> {
   readonly db: EmbeddedDb;
@@ -61,6 +60,8 @@ interface Task {
   running: boolean;
   /** Changes when the payload is replaced: a worker that ran with the old one has not done the new one. */
   generation: number;
+  /** The enqueue under way or the last one: ends when its row is durable, or with its failure. */
+  saved: Promise<void>;
 }
 
 const lastErrorLengthMax = 500;
@@ -87,7 +88,7 @@ export class DurableQueue<T> {
     const latestMs = deps.clock.wallMs() + queue.#options.backoffMaxMs;
     for (const { key, value } of queue.#table.getRange()) {
       const row = { ...value, dueMs: Math.min(value.dueMs, latestMs) };
-      queue.#add({ key, row, running: false, generation: 0 });
+      queue.#add({ key, row, running: false, generation: 0, saved: Promise.resolve() });
     }
     return queue;
   }
@@ -99,7 +100,7 @@ export class DurableQueue<T> {
   async enqueue(key: string, payload: T, options: { readonly delayMs?: number } = {}): Promise<void> {
     const known = this.#tasks.get(key);
     if (known !== undefined && JSON.stringify(known.row.payload) === JSON.stringify(payload)) {
-      await this.#flushed();
+      await known.saved;
       return;
     }
     const { tasksMax } = this.#options;
@@ -116,13 +117,14 @@ export class DurableQueue<T> {
       dueMs: nowMs + (options.delayMs ?? 0),
       lastError: null,
     };
-    if (known === undefined) this.#add({ key, row, running: false, generation: 0 });
+    const saved = this.#save(key, row);
+    if (known === undefined) this.#add({ key, row, running: false, generation: 0, saved });
     else {
       known.generation += 1;
+      known.saved = saved;
       this.#reschedule(known, row);
     }
-    await this.#save(key, row);
-    await this.#flushed();
+    await saved;
     this.#wake();
   }
 
@@ -168,8 +170,7 @@ export class DurableQueue<T> {
   /** Gives a task up, for callers whose task has become pointless; false when there is none. One that runs is not stopped. */
   async remove(key: string): Promise<boolean> {
     if (!this.#tasks.delete(key)) return false;
-    await onDisk('saving the queue', () => this.#table.remove(key));
-    await this.#flushed();
+    await this.#erase(key);
     return true;
   }
 
@@ -213,7 +214,7 @@ export class DurableQueue<T> {
     // Replaced meanwhile: the new payload is due and stays. Removed meanwhile: another task may have the key by now.
     if (task.generation !== generation || this.#tasks.get(task.key) !== task) return;
     this.#tasks.delete(task.key);
-    await onDisk('saving the queue', () => this.#table.remove(task.key));
+    await this.#erase(task.key);
   }
 
   async #failed(task: Task, generation: number, error: AppError): Promise<void> {
@@ -280,10 +281,10 @@ export class DurableQueue<T> {
   }
 
   async #save(key: string, row: Row): Promise<void> {
-    await onDisk('saving the queue', () => this.#table.put(key, row));
+    await commit(this.#options.db, () => this.#table.putSync(key, row));
   }
 
-  async #flushed(): Promise<void> {
-    await onDisk('saving the queue', async () => this.#options.db.flushed);
+  async #erase(key: string): Promise<void> {
+    await commit(this.#options.db, () => this.#table.removeSync(key));
   }
 }
