@@ -94,12 +94,15 @@ export class DurableQueue<T> {
   }
 
   /**
-   * Adds a task, due after `delayMs` (0 by default); durable when this resolves. The same key and payload again changes nothing; another
-   * payload replaces the old one and its time. `payload` must survive JSON. Throws `resource-exhausted` when the queue is full.
+   * Adds a task, due after `delayMs` (0 by default); durable when this resolves. The same key and payload again changes nothing, but that a
+   * task which runs at the moment runs once more; another payload replaces the old one and its time. `payload` must survive JSON. Throws
+   * `resource-exhausted` when the queue is full, and as `commit` does: the queue is then as if it had not been called.
    */
   async enqueue(key: string, payload: T, options: { readonly delayMs?: number } = {}): Promise<void> {
     const known = this.#tasks.get(key);
     if (known !== undefined && JSON.stringify(known.row.payload) === JSON.stringify(payload)) {
+      // A worker that is under way may have looked before what this call is about: the task runs once more after it.
+      if (known.running) known.generation += 1;
       await known.saved;
       return;
     }
@@ -118,13 +121,15 @@ export class DurableQueue<T> {
       lastError: null,
     };
     const saved = this.#save(key, row);
-    if (known === undefined) this.#add({ key, row, running: false, generation: 0, saved });
+    const before = known?.row;
+    const task = known ?? { key, row, running: false, generation: 0, saved };
+    if (known === undefined) this.#add(task);
     else {
       known.generation += 1;
       known.saved = saved;
       this.#reschedule(known, row);
     }
-    await saved;
+    await this.#orUndo(saved, task, before);
     this.#wake();
   }
 
@@ -161,16 +166,24 @@ export class DurableQueue<T> {
   async retryNow(key: string): Promise<boolean> {
     const task = this.#tasks.get(key);
     if (task === undefined) return false;
-    this.#reschedule(task, { ...task.row, dueMs: this.#deps.clock.wallMs() });
-    await this.#save(key, task.row);
+    const before = task.row;
+    this.#reschedule(task, { ...before, dueMs: this.#deps.clock.wallMs() });
+    await this.#orUndo(this.#save(key, task.row), task, before);
     this.#wake();
     return true;
   }
 
   /** Gives a task up, for callers whose task has become pointless; false when there is none. One that runs is not stopped. */
   async remove(key: string): Promise<boolean> {
-    if (!this.#tasks.delete(key)) return false;
-    await this.#erase(key);
+    const task = this.#tasks.get(key);
+    if (task === undefined) return false;
+    this.#tasks.delete(key);
+    try {
+      await this.#erase(key);
+    } catch (error) {
+      if (!this.#tasks.has(key)) this.#add(task);
+      throw error;
+    }
     return true;
   }
 
@@ -249,6 +262,21 @@ export class DurableQueue<T> {
   #reschedule(task: Task, row: Row): void {
     task.row = row;
     if (!task.running) this.#heap.push(row.dueMs, task);
+  }
+
+  /** Waits for a row to be saved; when that fails the task goes back to `before`, or goes when it was new, unless it has changed since. */
+  async #orUndo(saved: Promise<void>, task: Task, before: Row | undefined): Promise<void> {
+    const { row } = task;
+    try {
+      await saved;
+    } catch (error) {
+      if (this.#tasks.get(task.key) === task && task.row === row) {
+        task.saved = Promise.resolve();
+        if (before === undefined) this.#tasks.delete(task.key);
+        else this.#reschedule(task, before);
+      }
+      throw error;
+    }
   }
 
   /** The earliest task that waits; what the heap says of others is out of date. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { AppError, SeededRng, silentLogger } from '#core';
+import { AppError, isAppError, SeededRng, silentLogger } from '#core';
 import { DurableQueue, type DurableQueueOptions, type EmbeddedDb, openDatabase, type QueueWorker } from '#storage';
 import { DueHeap } from '../../../services/lib/storage/due-heap.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
@@ -219,4 +219,44 @@ test('the heap gives back what is due first, and what is due together in order',
       );
     }),
   );
+});
+
+test('a task that is enqueued again while it runs runs once more', async (t) => {
+  const { queue, run } = await setUp(t);
+  await queue.enqueue('key', 'same');
+  let runs = 0;
+  let isOpen = false;
+  run(async () => {
+    runs += 1;
+    await until(() => isOpen);
+  });
+  await until(() => runs === 1);
+  await queue.enqueue('key', 'same');
+  isOpen = true;
+  await until(() => queue.size() === 0);
+  assert.equal(runs, 2);
+});
+
+test('what the disk did not take is not in the queue', async (t) => {
+  const { queue, db } = await setUp(t);
+  await queue.enqueue('kept', 'old');
+  const before = queue.list({ limit: 10 });
+  const { transaction } = db;
+  db.transaction = async () => {
+    throw new Error('Commit failed');
+  };
+  await assert.rejects(queue.enqueue('new', 'x'), (error) => isAppError(error, 'unavailable'));
+  const racing = await Promise.allSettled([queue.enqueue('both', 'x'), queue.enqueue('both', 'x')]);
+  await assert.rejects(queue.enqueue('kept', 'other'), (error) => isAppError(error, 'unavailable'));
+  await assert.rejects(queue.retryNow('kept'), (error) => isAppError(error, 'unavailable'));
+  await assert.rejects(queue.remove('kept'), (error) => isAppError(error, 'unavailable'));
+  assert.deepEqual(
+    racing.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+  assert.deepEqual(queue.list({ limit: 10 }), before);
+  db.transaction = transaction;
+  await queue.enqueue('kept', 'old');
+  await queue.enqueue('new', 'x');
+  assert.equal(queue.size(), 2);
 });
