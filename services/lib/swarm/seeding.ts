@@ -108,8 +108,15 @@ export class Seeding {
   /** Tells whom there is room for, and starts as many services as slots and the egress rate allow. */
   serve(nowMs: number): void {
     this.#herald.tell(this.#context.options, nowMs);
-    for (let next = this.#uploads.next(nowMs); next !== undefined; next = this.#uploads.next(nowMs)) {
-      this.#context.emit({ type: 'serve-piece', link: next.link.id, digest: next.digest, piece: next.piece });
+    for (;;) {
+      const next = this.#uploads.next(nowMs);
+      if (next !== undefined) {
+        this.#context.emit({ type: 'serve-piece', link: next.link.id, digest: next.digest, piece: next.piece });
+        continue;
+      }
+      const frozen = this.#uploads.frozen(nowMs);
+      if (frozen === undefined) return;
+      this.close(frozen.id, 'slow');
     }
   }
 

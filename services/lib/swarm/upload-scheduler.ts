@@ -11,6 +11,10 @@ import { TokenBucket } from './token-bucket.ts';
 /** Below this a late send is jitter of the event loop. */
 const stuckMsMin = 10;
 const stuckFactor = 1.5;
+/** Services at once, stuck ones included, in multiples of the slots. */
+const stuckShare = 4;
+/** When no more services may start, a link that has been stuck for so many times the bound yields its place. */
+const evictFactor = 2;
 
 /** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
 interface Queue {
@@ -159,6 +163,29 @@ export class UploadScheduler {
     return undefined;
   }
 
+  /**
+   * The link to close so that others are served: requests wait, everything that may be in service is, and this link has been stuck for
+   * longest, over twice the bound. Undefined otherwise; {@link deadlineMs} then says when there may be one.
+   */
+  frozen(nowMs: number): InboundLink | undefined {
+    const { serveConcurrency, serveStuckMs } = this.#options;
+    if (this.#queuedCount === 0 || this.#inServiceCount < serveConcurrency * stuckShare) return undefined;
+    let frozen: InboundLink | undefined;
+    let sinceMs = Number.POSITIVE_INFINITY;
+    for (const { links } of this.#queues) {
+      for (const link of links) {
+        const oldestMs = link.earliestAfter(Number.NEGATIVE_INFINITY);
+        if (oldestMs === undefined || oldestMs >= sinceMs) continue;
+        frozen = link;
+        sinceMs = oldestMs;
+      }
+    }
+    const dueMs = sinceMs + evictFactor * serveStuckMs;
+    if (dueMs <= nowMs) return frozen;
+    this.#deadlineMs = dueMs;
+    return undefined;
+  }
+
   #start(queue: Queue, { link, piece }: Choice, nowMs: number): Service {
     for (const other of queue.links) if (other !== link && other.queue.length > 0) other.passedOverCount += 1;
     queue.links.splice(queue.links.indexOf(link), 1);
@@ -199,12 +226,12 @@ export class UploadScheduler {
     this.#queuedCount -= 1;
   }
 
-  /** Slots count services that are not stuck; stuck ones are bounded at four times the slots. */
+  /** Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. */
   #hasSlot(nowMs: number): boolean {
     const { serveConcurrency } = this.#options;
     const stuckMs = this.#stuckMs();
     if (this.#inServiceCount < serveConcurrency) return true;
-    if (this.#inServiceCount >= serveConcurrency * 4) return false;
+    if (this.#inServiceCount >= serveConcurrency * stuckShare) return false;
     let stuckCount = 0;
     let nextMs = Number.POSITIVE_INFINITY;
     for (const queue of this.#queues) {

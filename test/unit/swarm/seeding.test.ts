@@ -157,6 +157,39 @@ test('a slow receiver does not hold a slot for ever', () => {
   assert.equal(of(engine.pass(1100), 'serve-piece')[0]?.link, fast.link);
 });
 
+test('receivers that take nothing lose their links when nobody else can be served for them', () => {
+  const engine = new Engine({}, 64);
+  engine.seed();
+  const frozen = Array.from({ length: 18 }, (_, at) => engine.inbound(`agent/frozen${at}`).link);
+  for (const [at, link] of frozen.entries()) engine.apply({ type: 'pieces-requested', link, pieces: [at * 2, at * 2 + 1] });
+  engine.pass(3000);
+  const good = engine.inbound('agent/good').link;
+  let waiting = engine.apply({ type: 'pieces-requested', link: good, pieces: [40, 41, 42, 43] });
+  let goodCount = 0;
+  const closed = new Set<number>();
+  for (let step = 0; step < 150; step += 1) {
+    const effects = waiting.concat(engine.pass(100));
+    waiting = [];
+    for (const { link } of of(effects, 'close')) closed.add(link);
+    for (const { link, piece } of of(effects, 'serve-piece')) {
+      if (link !== good) continue;
+      goodCount += 1;
+      waiting.push(...sent(engine, good, piece));
+    }
+  }
+  assert.equal(goodCount, 4);
+  assert.equal(closed.has(good), false);
+  assert.ok(closed.size > 0 && closed.size <= 18, `${closed.size} links were closed`);
+});
+
+test('a stuck link is left alone while nobody waits for its place', () => {
+  const engine = new Engine({ serveConcurrency: 1, serveConcurrencyPerLink: 4 }, 16);
+  engine.seed();
+  const { link } = engine.inbound('agent/slow');
+  engine.apply({ type: 'pieces-requested', link, pieces: [0, 1, 2, 3] });
+  assert.deepEqual(of(engine.pass(60_000), 'close'), []);
+});
+
 test('the egress limit delays services until a deadline', () => {
   const engine = new Engine({ egressBytesPerSec: 1024 * 1024 }, 8);
   engine.seed();
