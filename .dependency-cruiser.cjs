@@ -7,7 +7,7 @@ const layers = [
   ['swarm', 'placement'],
   ['storage', 'pki', 'telemetry'],
   ['wire'],
-  ['cluster', 'registry', 'runtime'],
+  ['cluster', 'registry', 'runtime', 'sim'],
   ['peer'],
   ['images'],
 ];
@@ -33,6 +33,13 @@ module.exports = {
       severity: 'error',
       from: { path: lib('swarm', 'placement', 'registry') },
       to: { path: lib('storage', 'pki', 'telemetry', 'wire', 'swarm', 'placement'), pathNot: '^services/lib/(swarm|placement|registry)/' },
+    },
+    {
+      name: 'sim-on-engine',
+      comment: 'the simulator runs the engine in virtual time: it stands on core, swarm and placement alone',
+      severity: 'error',
+      from: { path: lib('sim') },
+      to: { path: '^(services|gen)/', pathNot: lib('sim', 'core', 'swarm', 'placement') },
     },
     {
       name: 'wire-knows-no-storage',

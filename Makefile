@@ -47,6 +47,9 @@ certs: build ## make a CA and an operator certificate in .shoal/certs
 e2e: build ## real processes, docker, skopeo and containerd: needs root and those tools
 	@node --import tsx test/run.ts e2e
 
+sim: build ## simulate a few small clusters (ARGS="kraken --html sim.html" runs others)
+	@node dist/shoal.mjs sim $(or $(ARGS),cluster two-blobs layer loss --hosts 100 --seed 1)
+
 bench: build ## benchmark programs (see test/bench)
 	@node --import tsx test/bench/run.ts $(ARGS)
 

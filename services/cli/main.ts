@@ -5,19 +5,21 @@ import { version } from '#runtime';
 import { certsCommand } from './certs.ts';
 import { devclusterCommand } from './devcluster/command.ts';
 import { preloadCommand } from './preload.ts';
+import { simCommand } from './sim.ts';
 import { statusCommand } from './status.ts';
 import { transfersCommand } from './transfers.ts';
 import { uploadsCommand } from './uploads.ts';
 
 const program = new Command('shoal')
-  .description('Looks after a Shoal cluster: certificates, a development cluster, and what its nodes are doing.')
+  .description('Looks after a Shoal cluster: certificates, a development cluster, what its nodes are doing, and simulations.')
   .version(version)
   .addCommand(certsCommand())
   .addCommand(devclusterCommand())
   .addCommand(statusCommand())
   .addCommand(transfersCommand())
   .addCommand(uploadsCommand())
-  .addCommand(preloadCommand());
+  .addCommand(preloadCommand())
+  .addCommand(simCommand());
 
 try {
   await program.parseAsync();

@@ -2,15 +2,14 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Bitfield, type Metainfo } from '#core';
-import { EventHeap } from '#test/support/event-heap';
+import { type NetworkOptions, type SimHost, SimNetwork } from '#sim';
 import { blobOf } from '#test/support/swarm-blob';
-import { type NetworkOptions, type SwarmHost, SwarmNetwork } from '#test/support/swarm-network';
 
 const rate = 12_500_000;
 const seeds = [1, 2, 3];
 
 function swarmOf(count: number, blob: Metainfo, options: Partial<NetworkOptions> & { readonly seed: number }) {
-  const network = new SwarmNetwork({ latencyMs: 0.5, ...options });
+  const network = new SimNetwork({ latencyMs: 0.5, ...options });
   const seeder = network.addHost({ name: 'origin/seeder', upBytesPerSec: rate, downBytesPerSec: rate });
   network.seed(seeder, blob);
   const hosts = Array.from({ length: count }, (_, at) =>
@@ -20,7 +19,7 @@ function swarmOf(count: number, blob: Metainfo, options: Partial<NetworkOptions>
   return { network, seeder, hosts, idealMs: (blob.sizeBytes / rate) * 1000 };
 }
 
-function assertComplete(hosts: readonly SwarmHost[], blob: Metainfo): void {
+function assertComplete(hosts: readonly SimHost[], blob: Metainfo): void {
   for (const host of hosts) {
     assert.ok(host.completedMs.has(blob.digest), `${host.peer} is complete`);
     for (const count of host.verifiedCounts.get(blob.digest) ?? []) assert.equal(count, 1, 'a piece is verified once');
@@ -82,7 +81,9 @@ test('dead peers in the handout delay nobody', () => {
     network.addHost({ name: `agent/dead${at}`, upBytesPerSec: rate, downBytesPerSec: rate }),
   );
   for (const host of dead) {
-    network.roster.apply({ type: 'blob-announced', peer: host.peer, session: 1, digest: blob.digest, complete: true, haveCount: 100 });
+    network
+      .roster(blob.digest)
+      .apply({ type: 'blob-announced', peer: host.peer, session: 1, digest: blob.digest, complete: true, haveCount: 100 });
     host.alive = false;
   }
   network.run(idealMs * 10);
@@ -166,18 +167,4 @@ test('a host that resumes with half of the pieces fetches the other half', () =>
   network.run(idealMs * 10);
   assert.ok(half.completedMs.has(blob.digest));
   assert.ok(half.receivedBytes <= 0.6 * blob.sizeBytes);
-});
-
-test('the event heap gives events in order of time, equal ones in order of insertion', () => {
-  const heap = new EventHeap<number>();
-  const times = Array.from({ length: 3000 }, (_, at) => (at * 7919) % 97);
-  times.forEach((time, at) => {
-    heap.push(time, at);
-  });
-  const expected = times.map((time, at) => ({ time, at })).sort((left, right) => left.time - right.time || left.at - right.at);
-  for (const { time, at } of expected) {
-    assert.equal(heap.nextMs, time);
-    assert.equal(heap.pop(), at);
-  }
-  assert.equal(heap.size, 0);
 });

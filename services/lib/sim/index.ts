@@ -1,0 +1,11 @@
+export { simBlob } from './blob.ts';
+export { type BoundInput, idealMs, pieceFactor } from './bound.ts';
+export type { Violation } from './checks.ts';
+export { EventQueue, type TimedEvent } from './event-queue.ts';
+export { endFlow, Flow, Port, startFlow } from './fluid.ts';
+export { Connection, type HostOptions, SimHost } from './host.ts';
+export { type NetworkOptions, SimNetwork } from './network.ts';
+export { type Percentiles, percentiles } from './percentiles.ts';
+export type { GraphFrame, GraphNode, Sample } from './recorder.ts';
+export { type Scenario, type ScenarioBlob, type ScenarioOverrides, scenarioOf, scenarios } from './scenario.ts';
+export { type BlobResult, type SimResult, Simulation } from './simulation.ts';

@@ -1,0 +1,57 @@
+/** Whole simulations, small. */
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { SimNetwork, type SimResult, Simulation, scenarioOf, scenarios, simBlob } from '#sim';
+
+const small = { hostCount: 12, sizeBytes: 20_000_000, upBytesPerSec: 10_000_000, downBytesPerSec: 10_000_000 };
+
+function run(name: string, overrides: object = {}): SimResult {
+  return new Simulation(scenarioOf(name, { ...small, ...overrides })).run();
+}
+
+test('the same seed gives the same result, another seed another', () => {
+  assert.deepEqual(run('cluster'), run('cluster'));
+  assert.notDeepEqual(run('cluster').samples, run('cluster', { seed: 2 }).samples);
+});
+
+for (const name of scenarios.keys()) {
+  test(`${name}, small: everybody who lives finishes and no rule is broken`, () => {
+    const result = run(name);
+    assert.deepEqual(result.violations, []);
+    assert.equal(result.finishedCount, result.hostCount);
+    assert.ok(result.ratio.p50 >= 1 && result.ratio.last < 4, JSON.stringify(result.ratio));
+    assert.ok(result.samples.length > 50 && result.frames.length > 5);
+    assert.ok(result.originCopies >= 0.99, `${result.originCopies} copies`);
+  });
+}
+
+test('a third of the hosts dies and is not waited for', () => {
+  assert.equal(run('loss').hostCount, 8);
+});
+
+test('slow hosts are measured by their own bound', () => {
+  const result = run('slow-tenth', { hostCount: 20 });
+  assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));
+});
+
+test('a host that cannot finish is reported', () => {
+  const network = new SimNetwork({ seed: 1, latencyMs: 1 });
+  const host = network.addHost({ name: 'agent/alone', upBytesPerSec: 1e6, downBytesPerSec: 1e6 });
+  network.want(host, simBlob('nowhere', 1e6));
+  network.run(30_000);
+  network.checks.finished(host, 1);
+  assert.deepEqual(network.checks.violations, [{ rule: 'every host that lives finishes', example: 'agent/alone', count: 1 }]);
+});
+
+test('the loss of a tracker is followed by announcements to the next', () => {
+  const blob = simBlob('blob', 5e6);
+  const network = new SimNetwork({ seed: 1, latencyMs: 1, trackerCount: 3 });
+  const seeder = network.addHost({ name: 'origin/seeder', upBytesPerSec: 1e6, downBytesPerSec: 1e6 });
+  network.seed(seeder, blob);
+  network.run(100);
+  network.killTracker(blob.digest);
+  const late = network.addHost({ name: 'agent/late', upBytesPerSec: 1e6, downBytesPerSec: 1e6 });
+  network.want(late, blob, 3000);
+  network.run(60_000);
+  assert.ok(late.completedMs.has(blob.digest));
+});
