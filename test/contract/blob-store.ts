@@ -206,6 +206,32 @@ export function blobStoreContract(name: string, make: MakeBlobStore): void {
     await store.adopt(path, blob.metainfo, fsync);
   });
 
+  test(`${name}: a blob is stored pinned when asked, also one that is there, and is never unpinned by storing it`, async (t) => {
+    const { store, root } = await setUp(t, 1000);
+    const [put, adopted, later] = [1, 2, 3].map((seed) => blobOf(seed, 300)) as [TestBlob, TestBlob, TestBlob];
+    const path = join(root, 'upload');
+    await writeFile(path, adopted.bytes);
+    await store.put(put.metainfo.digest, put.bytes, { fsync: false, pinned: true });
+    await store.adopt(path, adopted.metainfo, { fsync: false, pinned: true });
+    await store.put(later.metainfo.digest, later.bytes, fsync);
+    assert.equal(store.stat(later.metainfo.digest)?.pinned, false);
+    await writeFile(path, later.bytes);
+    await store.adopt(path, later.metainfo, { fsync: false, pinned: true });
+    await store.put(put.metainfo.digest, put.bytes, fsync);
+    for (const { metainfo } of [put, adopted, later]) assert.equal(store.stat(metainfo.digest)?.pinned, true);
+    const next = blobOf(4, 300);
+    await assert.rejects(store.put(next.metainfo.digest, next.bytes, fsync), code('resource-exhausted'));
+  });
+
+  test(`${name}: an upload whose file is gone is not found, and costs nothing`, async (t) => {
+    const { store, root } = await setUp(t);
+    await assert.rejects(
+      store.adopt(join(root, 'upload'), blobOf(9, 1000).metainfo, fsync),
+      (error) => isAppError(error, 'not-found') && error.data['kind'] === 'upload',
+    );
+    assert.equal(store.usage().usedBytes, 0);
+  });
+
   test(`${name}: a file of the wrong size is not adopted`, async (t) => {
     const { store, root } = await setUp(t);
     const blob = blobOf(9, 1000);

@@ -34,6 +34,13 @@ export interface StoredBlob {
   readonly pinned: boolean;
 }
 
+export interface StoreOptions {
+  /** The bytes and the row are on the disk itself when the call resolves. */
+  readonly fsync: boolean;
+  /** The blob is pinned from its first moment on; one that is there already is pinned too. False unpins nothing. */
+  readonly pinned?: boolean;
+}
+
 export interface BlobStore extends AsyncDisposable {
   /** A complete blob, from memory. Does not count as use. */
   stat(digest: Digest): StoredBlob | undefined;
@@ -50,12 +57,13 @@ export interface BlobStore extends AsyncDisposable {
   /** Partial blobs on disk, for a restart. */
   partials(): readonly Metainfo[];
   /** Stores a small blob (at most 64 MiB) at once, verified and (when asked) fsynced. Returns its metainfo. Throws `digest-mismatch`. */
-  put(digest: Digest, bytes: Uint8Array, options: { readonly fsync: boolean }): Promise<Metainfo>;
+  put(digest: Digest, bytes: Uint8Array, options: StoreOptions): Promise<Metainfo>;
   /**
    * Takes over a finished file (same filesystem) whose digest the caller has verified, by rename. Replaces nothing: an existing
-   * blob stays and the file is removed; asked again after a success, it succeeds though the file is gone.
+   * blob stays and the file is removed; asked again after a success, it succeeds though the file is gone. Throws `not-found` (kind
+   * `upload`) when neither the file nor the blob is there.
    */
-  adopt(path: string, metainfo: Metainfo, options: { readonly fsync: boolean }): Promise<void>;
+  adopt(path: string, metainfo: Metainfo, options: StoreOptions): Promise<void>;
   /** Complete blobs in digest order, after `after`. */
   list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[];
   /** Durable when it resolves. Throws `not-found` (kind `blob`) when the blob is not complete here. */

@@ -30,6 +30,11 @@ export function digestMismatch(digest: Digest, actual: Digest): AppError {
   });
 }
 
+/** Somebody ended the upload before its file was taken over. */
+export function uploadGone(cause: unknown): AppError {
+  return new AppError('not-found', 'the uploaded file is gone; start the upload again', { data: { kind: 'upload' }, cause });
+}
+
 /** A saved bitfield; empty when it does not fit the blob. */
 export function savedBitfield(bytes: Uint8Array, pieceCount: number): Bitfield {
   try {

@@ -6,9 +6,9 @@ import { open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, assert, type Clock, type Counter, type Digest, type Logger, type Metainfo, type Meter } from '#core';
 import { BlobRecords } from './blob-records.ts';
-import type { BlobStore, PartialBlob, ReadableBlob, StoredBlob } from './blob-store.ts';
-import { metainfoOfBytes, storedBlobOf } from './blob-values.ts';
-import { Catalog, type CatalogOptions } from './catalog.ts';
+import type { BlobStore, PartialBlob, ReadableBlob, StoredBlob, StoreOptions } from './blob-store.ts';
+import { metainfoOfBytes, storedBlobOf, uploadGone } from './blob-values.ts';
+import { Catalog, type CatalogOptions, type Entry } from './catalog.ts';
 import { type DiskData, DiskHandle } from './disk-handles.ts';
 import { DiskPartials, newData } from './disk-partials.ts';
 import { readBootId, recover } from './disk-recovery.ts';
@@ -133,7 +133,7 @@ export class DiskBlobStore implements BlobStore {
     return found;
   }
 
-  async put(digest: Digest, bytes: Uint8Array, options: { readonly fsync: boolean }): Promise<Metainfo> {
+  async put(digest: Digest, bytes: Uint8Array, options: StoreOptions): Promise<Metainfo> {
     this.#assertOpen();
     assert(bytes.byteLength <= putSizeBytesMax, 'put is for small blobs');
     const metainfo = metainfoOfBytes(digest, bytes);
@@ -147,10 +147,12 @@ export class DiskBlobStore implements BlobStore {
     return metainfo;
   }
 
-  async adopt(path: string, metainfo: Metainfo, options: { readonly fsync: boolean }): Promise<void> {
+  async adopt(path: string, metainfo: Metainfo, options: StoreOptions): Promise<void> {
     this.#assertOpen();
     const installed = await this.#install(metainfo, options, async () => {
-      const { size } = await stat(path);
+      const { size } = await stat(path).catch((error: unknown) => {
+        throw fsCode(error) === 'ENOENT' ? uploadGone(error) : error;
+      });
       if (size !== metainfo.sizeBytes)
         throw new AppError('data-loss', 'a finished file has another size than its metainfo; upload it again');
       if (options.fsync) await syncPath(path);
@@ -174,14 +176,7 @@ export class DiskBlobStore implements BlobStore {
       const entry = this.#catalog.complete(digest);
       if (entry === undefined)
         throw new AppError('not-found', 'the blob to pin is not here; fetch it first', { data: { kind: 'blob', digest } });
-      if (entry.pinned === pinned) return;
-      entry.pinned = pinned;
-      try {
-        await this.#writeBehind.saveBlob(entry);
-      } catch (error) {
-        entry.pinned = !pinned;
-        throw error;
-      }
+      await this.#pin(entry, pinned);
     });
   }
 
@@ -229,13 +224,31 @@ export class DiskBlobStore implements BlobStore {
     await this.#records.setRun({ bootId: this.#bootId, closedCleanly: false });
   }
 
+  /** Under the blob's lock. */
+  async #pin(entry: Entry<DiskData>, pinned: boolean): Promise<void> {
+    if (entry.pinned === pinned) return;
+    entry.pinned = pinned;
+    try {
+      await this.#writeBehind.saveBlob(entry);
+    } catch (error) {
+      entry.pinned = !pinned;
+      throw error;
+    }
+  }
+
+  /** Gives a blob that is here already what a call that stores it again asks for. Under the blob's lock. */
+  async #keep(entry: Entry<DiskData>, options: StoreOptions): Promise<void> {
+    if (options.pinned === true) await this.#pin(entry, true);
+    if (options.fsync) await this.#writeBehind.makeDurable(entry);
+  }
+
   /** Reserves space, lets `prepare` produce a file of the blob's bytes and moves it into place. False when the blob was there. */
-  async #install(metainfo: Metainfo, options: { readonly fsync: boolean }, prepare: () => Promise<string>): Promise<boolean> {
+  async #install(metainfo: Metainfo, options: StoreOptions, prepare: () => Promise<string>): Promise<boolean> {
     const { digest, sizeBytes } = metainfo;
     return await this.#lock.run(digest, async () => {
       const existing = this.#catalog.get(digest);
       if (existing?.state === 'complete') {
-        if (options.fsync) await this.#writeBehind.makeDurable(existing);
+        await this.#keep(existing, options);
         return false;
       }
       await this.#space.reserve(sizeBytes);
@@ -248,19 +261,19 @@ export class DiskBlobStore implements BlobStore {
       const partial = this.#catalog.get(digest);
       if (partial !== undefined) this.#catalog.replace(partial);
       const data = newData({ durable: options.fsync, verified: true });
-      const entry = this.#catalog.insert({ digest, sizeBytes, state: 'complete', pinned: false, data });
+      const entry = this.#catalog.insert({ digest, sizeBytes, state: 'complete', pinned: options.pinned ?? false, data });
       if (!options.fsync) this.#writeBehind.needsSync(entry);
       if (partial !== undefined) await onDisk('removing a partial blob', () => removeFile(partialPath(this.#root, digest)));
       return true;
     });
   }
 
-  async #moveIn(metainfo: Metainfo, options: { readonly fsync: boolean }, prepare: () => Promise<string>): Promise<void> {
+  async #moveIn(metainfo: Metainfo, options: StoreOptions, prepare: () => Promise<string>): Promise<void> {
     const path = blobPath(this.#root, metainfo.digest);
     const from = await prepare();
     try {
       await moveInto(from, path, options);
-      await this.#writeBehind.recordComplete(metainfo, { pinned: false, fsync: options.fsync });
+      await this.#writeBehind.recordComplete(metainfo, { pinned: options.pinned ?? false, fsync: options.fsync });
     } catch (error) {
       // Back to where it came from: a finished upload can be adopted again, a temporary file goes.
       await rename(path, from).catch(() => undefined);

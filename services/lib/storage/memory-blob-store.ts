@@ -2,10 +2,10 @@
 
 import { readFile, rm } from 'node:fs/promises';
 import { AppError, algorithmOf, assert, Bitfield, type Clock, type Digest, digestOf, type Metainfo, pieceSize, piecesOfRange } from '#core';
-import type { BlobStore, PartialBlob, ReadableBlob, StoredBlob } from './blob-store.ts';
-import { digestMismatch, metainfoOfBytes, sameMetainfo, storedBlobOf } from './blob-values.ts';
+import type { BlobStore, PartialBlob, ReadableBlob, StoredBlob, StoreOptions } from './blob-store.ts';
+import { digestMismatch, metainfoOfBytes, sameMetainfo, storedBlobOf, uploadGone } from './blob-values.ts';
 import { Catalog, type CatalogOptions, type Entry } from './catalog.ts';
-import { onDisk } from './fs-errors.ts';
+import { fsCode, onDisk } from './fs-errors.ts';
 
 interface MemoryData {
   readonly metainfo: Metainfo;
@@ -54,23 +54,27 @@ export class MemoryBlobStore implements BlobStore {
     return [...this.#catalog.entries()].filter((entry) => entry.state === 'partial').map((entry) => entry.data.metainfo);
   }
 
-  async put(digest: Digest, bytes: Uint8Array, _options: { readonly fsync: boolean }): Promise<Metainfo> {
+  async put(digest: Digest, bytes: Uint8Array, options: StoreOptions): Promise<Metainfo> {
     const metainfo = metainfoOfBytes(digest, bytes);
-    this.#complete(metainfo, Uint8Array.from(bytes));
+    this.#complete(metainfo, Uint8Array.from(bytes), options);
     return metainfo;
   }
 
-  async adopt(path: string, metainfo: Metainfo, _options: { readonly fsync: boolean }): Promise<void> {
+  async adopt(path: string, metainfo: Metainfo, options: StoreOptions): Promise<void> {
     await onDisk('taking over a file', async () => {
-      if (this.#catalog.complete(metainfo.digest) !== undefined) {
+      const existing = this.#catalog.complete(metainfo.digest);
+      if (existing !== undefined) {
+        existing.pinned ||= options.pinned === true;
         await rm(path, { force: true });
         return;
       }
-      const bytes = await readFile(path);
+      const bytes = await readFile(path).catch((error: unknown) => {
+        throw fsCode(error) === 'ENOENT' ? uploadGone(error) : error;
+      });
       if (bytes.byteLength !== metainfo.sizeBytes) {
         throw new AppError('data-loss', 'a finished file has another size than its metainfo; upload it again');
       }
-      this.#complete(metainfo, bytes);
+      this.#complete(metainfo, bytes, options);
       await rm(path, { force: true });
     });
   }
@@ -110,10 +114,9 @@ export class MemoryBlobStore implements BlobStore {
     // Nothing outlives the process, so there is nothing to close.
   }
 
-  #complete(metainfo: Metainfo, bytes: Uint8Array): void {
-    const existing = this.#catalog.get(metainfo.digest);
-    if (existing?.state === 'complete') return;
-    this.#insert(metainfo, { state: 'complete', bytes });
+  #complete(metainfo: Metainfo, bytes: Uint8Array, options: StoreOptions): void {
+    const entry = this.#catalog.complete(metainfo.digest) ?? this.#insert(metainfo, { state: 'complete', bytes });
+    entry.pinned ||= options.pinned === true;
   }
 
   #insert(metainfo: Metainfo, blob: { readonly state: Entry<unknown>['state']; readonly bytes: Uint8Array | undefined }): MemoryEntry {

@@ -69,6 +69,15 @@ test('a clean restart keeps blobs, pins, last uses and the progress of partial b
   assert.equal(second.stat(large.metainfo.digest)?.sizeBytes, large.bytes.byteLength);
 });
 
+test('a blob that was stored pinned is pinned after a crash', async (t) => {
+  const root = await tempDir(t);
+  const first = await openStore(t, root);
+  const { metainfo, bytes } = blobOf(1, 100);
+  await first.put(metainfo.digest, bytes, { fsync: true, pinned: true });
+  const second = await openStore(t, await crashed(t, root));
+  assert.equal(second.stat(metainfo.digest)?.pinned, true);
+});
+
 test('a killed process loses at most the pieces of the last second', async (t) => {
   const root = await tempDir(t);
   const clock = new ManualClock();
