@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
 import { peerIdOf } from '#core';
 import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
-import { MeshImageReader, MeshImageWriter } from '#images';
+import { BlobHolders, MeshImageReader, MeshImageWriter } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
 import { type NodeContext, parseEndpoint, swarmLimits } from '#runtime';
@@ -34,9 +34,11 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
     'peer',
     await PeerNode.open({ swarm: swarmLimits(config.swarm) }, { ...node, self: node.identity, store, directory }),
   );
-  const reader = new MeshImageReader({ index, blobs: peer });
+  const holders = new BlobHolders({ ...node, store, origins });
+  const holds: BlobHolders['holds'] = async (digest, options) => holders.holds(digest, options);
+  const reader = new MeshImageReader({ index, blobs: peer, holds });
   const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
-  const writer = await MeshImageWriter.open({ index, origins, uploads, store, self, logger });
+  const writer = await MeshImageWriter.open({ index, origins, uploads, store, self, holds, logger });
 
   peer.attach(node.server);
   node.server.addService('shoal.proxy.v1.ProxyService', ProxyServiceService, proxyHandlers({ uploads }));

@@ -28,13 +28,15 @@ import { readWhole } from './read-whole.ts';
 const unpinPageSize = 1000;
 
 export interface ImageWriterDeps {
-  readonly index: BuildIndexClient;
-  readonly origins: OriginCluster;
-  readonly uploads: UploadStore;
+  readonly index: Pick<BuildIndexClient, 'linkBlob' | 'mountBlob' | 'unlinkBlob' | 'putManifest' | 'deleteManifest'>;
+  readonly origins: Pick<OriginCluster, 'ingest'>;
+  readonly uploads: Pick<UploadStore, 'start' | 'stat' | 'append' | 'finish' | 'forget' | 'cancel'>;
   /** This node's blobs; its peer service serves them to the owners. */
   readonly store: BlobStore;
   /** This node as a source. */
   readonly self: PeerOffer;
+  /** Whether the bytes of a blob still exist: one that is lost is not mounted, so that the client pushes it. */
+  readonly holds: (digest: Digest, options: CallOptions) => Promise<boolean>;
   readonly logger: Logger;
 }
 
@@ -84,6 +86,7 @@ export class MeshImageWriter implements ImageWriter {
   }
 
   async mountBlob(repository: RepositoryName, digest: Digest, from: RepositoryName | undefined, options: CallOptions): Promise<boolean> {
+    if (!(await this.#deps.holds(digest, options))) return false;
     try {
       await this.#deps.index.mountBlob(repository, digest, from, options);
       return true;
@@ -110,8 +113,8 @@ export class MeshImageWriter implements ImageWriter {
   /** Returns when enough owners hold the blob on disk; the others go on pulling from here. */
   async #push(metainfo: Metainfo, options: CallOptions): Promise<void> {
     const { digest } = metainfo;
-    await this.#hold(digest);
     try {
+      await this.#hold(digest);
       const { settled } = await this.#deps.origins.ingest(metainfo, [this.#deps.self], await this.#inline(metainfo), options);
       void settled.finally(() => this.#letGo(digest));
     } catch (error) {

@@ -1,3 +1,4 @@
-export { MeshImageReader } from './image-reader.ts';
+export { BlobHolders, type BlobHoldersDeps } from './blob-holders.ts';
+export { type ImageReaderDeps, MeshImageReader } from './image-reader.ts';
 export { type ImageWriterDeps, MeshImageWriter } from './image-writer.ts';
 export { readWhole } from './read-whole.ts';
