@@ -40,8 +40,8 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     index.connect();
     directory.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
-    lifecycle.onStop('uploads to peers', async () => peer.drain());
-    lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+    lifecycle.onDrain('uploads to peers', async () => peer.drain());
+    lifecycle.onStop('registry', async ({ graceMs }) => registry.close({ drainMs: graceMs }));
     logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
   };
 }

@@ -44,7 +44,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
-  return async () => lifecycle.onStop('uploads to peers', async () => peer.drain());
+  return async () => lifecycle.onDrain('uploads to peers', async () => peer.drain());
 }
 
 /** A holder that is no owner (any more) comes after all owners. */

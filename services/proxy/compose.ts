@@ -53,8 +53,8 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
     index.connect();
     directory.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
-    lifecycle.onStop('uploads to peers', async () => peer.drain());
-    lifecycle.onStop('registry', async () => registry.close({ drainMs: config.shutdown.grace }));
+    lifecycle.onDrain('uploads to peers', async () => peer.drain());
+    lifecycle.onStop('registry', async ({ graceMs }) => registry.close({ drainMs: graceMs }));
     logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'accepted' });
   };
 }

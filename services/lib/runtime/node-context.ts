@@ -31,7 +31,7 @@ export async function openNode(role: Role, config: CommonConfig): Promise<NodeCo
   const clock = new SystemClock();
   const rng = new SystemRng();
   const logger = createLogger({ level: config.log.level, pretty: config.log.pretty, name: `${role}/${identity.id}` });
-  const lifecycle = new Lifecycle({ logger });
+  const lifecycle = new Lifecycle({ graceMs: config.shutdown.grace }, { logger, clock });
   const telemetry = await startTelemetry({
     serviceName: `shoal-${role}`,
     nodeId: identity.id,

@@ -5,6 +5,7 @@ import { stringify } from 'yaml';
 import type { z } from 'zod';
 import { isAppError, type Role, toAppError } from '#core';
 import type { CommonConfig } from './config-parts.ts';
+import { stopOnFault } from './faults.ts';
 import { loadConfig } from './load-config.ts';
 import { type NodeContext, openNode } from './node-context.ts';
 import { version } from './version.ts';
@@ -23,6 +24,7 @@ const usage = (role: Role): string =>
   `Runs the ${role} of a Shoal cluster.
 
   --config FILE    its YAML config (see deploy/config/${role}.yaml)
+  --stop-on-stdin-end  stop when stdin ends, as it does when the program that started this one is gone
   --print-config   check the config, print it with every default filled in, and end
   --version        print the version
   --help           this text`;
@@ -36,13 +38,24 @@ export async function runService<C extends CommonConfig>(program: ServiceProgram
   } catch (error) {
     process.stderr.write(`shoal ${program.role}: ${isAppError(error) ? error.message : (toAppError(error).stack ?? String(error))}\n`);
     process.exitCode = 1;
-    setTimeout(() => process.exit(), 1000).unref();
+    endSoon();
   }
+}
+
+/** Ends the process a second after its work is over, whatever may still keep it alive. */
+function endSoon(): void {
+  setTimeout(() => process.exit(), 1000).unref();
 }
 
 async function run<C extends CommonConfig>(program: ServiceProgram<C>): Promise<number> {
   const { values } = parseArgs({
-    options: { config: { type: 'string' }, 'print-config': { type: 'boolean' }, version: { type: 'boolean' }, help: { type: 'boolean' } },
+    options: {
+      config: { type: 'string' },
+      'stop-on-stdin-end': { type: 'boolean' },
+      'print-config': { type: 'boolean' },
+      version: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
   });
   if (values.version === true) return print(version);
   if (values.help === true) return print(usage(program.role));
@@ -52,24 +65,41 @@ async function run<C extends CommonConfig>(program: ServiceProgram<C>): Promise<
   }
   const config = loadConfig(program.schema, values.config);
   if (values['print-config'] === true) return print(stringify(config).trimEnd());
-  return serve(program, config);
+  return serve(program, config, { stopOnStdinEnd: values['stop-on-stdin-end'] === true });
 }
 
-async function serve<C extends CommonConfig>(program: ServiceProgram<C>, config: C): Promise<number> {
+async function serve<C extends CommonConfig>(
+  program: ServiceProgram<C>,
+  config: C,
+  { stopOnStdinEnd }: { readonly stopOnStdinEnd: boolean },
+): Promise<number> {
   const node = await openNode(program.role, config);
+  stopOnFault(node);
+  if (stopOnStdinEnd) stopWithStdin(node);
   try {
     const openDoors = await program.compose(config, node);
     const address = await node.server.listen();
-    node.lifecycle.onStop('grpc', async () => node.server.drain({ graceMs: config.shutdown.grace }));
+    node.lifecycle.onStop('grpc', async ({ graceMs }) => node.server.drain({ graceMs }));
     await openDoors?.();
     node.logger.info('ready', { grpc: `${address.host}:${address.port}`, version });
   } catch (error) {
     await node.lifecycle.stop();
     throw error;
   }
-  const exitCode = await node.lifecycle.untilStopped({ graceMs: config.shutdown.grace });
+  const exitCode = await node.lifecycle.untilStopped();
   node.logger.info('stopped', { exitCode });
+  endSoon();
   return exitCode;
+}
+
+function stopWithStdin({ lifecycle, logger }: NodeContext): void {
+  const onEnd = (): void => {
+    if (lifecycle.signal.aborted) return;
+    logger.info('stopping', { signal: 'end of stdin' });
+    void lifecycle.stop();
+  };
+  process.stdin.once('end', onEnd).once('error', onEnd).resume();
+  lifecycle.signal.addEventListener('abort', () => process.stdin.destroy(), { once: true });
 }
 
 function print(text: string): number {
