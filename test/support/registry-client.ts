@@ -19,8 +19,9 @@ async function expectStatus(url: string, init: RequestInit, status: number): Pro
 export async function pushBlob(registry: string, repository: string, bytes: Uint8Array): Promise<string> {
   const digest = digestOf(bytes);
   const start = await expectStatus(`http://${registry}/v2/${repository}/blobs/uploads/`, { method: 'POST' }, 202);
-  const location = start.headers.get('location') ?? '';
-  await expectStatus(`http://${registry}${location}?digest=${digest}`, { method: 'PUT', body: bytes as Uint8Array<ArrayBuffer> }, 201);
+  const location = new URL(start.headers.get('location') ?? '', `http://${registry}`);
+  location.searchParams.set('digest', digest);
+  await expectStatus(location.href, { method: 'PUT', body: bytes as Uint8Array<ArrayBuffer> }, 201);
   return digest;
 }
 
