@@ -33,10 +33,17 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   const queue = await DurableQueue.open({ db, name: 'write-back', decode: decodeWriteBack, backoffMaxMs: config.writeBack.retryMax }, node);
   const writeBack = new WriteBack(
     { concurrency: config.writeBack.concurrency, staggerMs: config.writeBack.stagger },
-    { ...node, queue, store, backend, rankOf: (digest) => rankAmongOwners(origins, node.identity.id, digest) },
+    {
+      ...node,
+      queue,
+      store,
+      backend,
+      rankOf: (digest) => rankAmongOwners(origins, node.identity.id, digest),
+      fetchAgain: async (digest, options) => void (await keeper.metainfo(digest, { localOnly: false }, options)),
+    },
   );
-  const refill = new Refill({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
-  const keeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
+  const refill = await Refill.open({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
+  const keeper: BlobKeeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
 
   peer.attach(node.server);
   node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));

@@ -1,8 +1,9 @@
 /** Brings a blob back from durable storage: one read per blob however many ask, hashed on the way, complete or not at all. */
-import { mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, open, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, algorithmOf, type Digest, DigestHasher, hexOf, type Logger, type Metainfo, MetainfoBuilder } from '#core';
-import type { BlobBackend, BlobStore } from '#storage';
+import { AppError, algorithmOf, type Clock, type Digest, DigestHasher, hexOf, type Logger, type Metainfo, MetainfoBuilder } from '#core';
+import { type BlobBackend, type BlobStore, onDisk } from '#storage';
+import { copyDeadlineMs, statDeadlineMs, withDeadline } from './deadline.ts';
 
 /** Blobs read from storage at the same time; more would only share its bandwidth. */
 const concurrencyMax = 16;
@@ -10,6 +11,7 @@ const concurrencyMax = 16;
 export interface RefillDeps {
   readonly store: BlobStore;
   readonly backend: BlobBackend | undefined;
+  readonly clock: Clock;
   readonly logger: Logger;
 }
 
@@ -17,10 +19,21 @@ export class Refill {
   readonly #root: string;
   readonly #deps: RefillDeps;
   readonly #running = new Map<Digest, Promise<Metainfo | undefined>>();
+  /** Sizes of the copies under way. */
+  #copyingBytes = 0;
 
-  constructor(options: { readonly root: string }, deps: RefillDeps) {
+  private constructor(options: { readonly root: string }, deps: RefillDeps) {
     this.#root = options.root;
     this.#deps = deps;
+  }
+
+  /** Empties folder `root`, which is this object's alone, of what an earlier run did not finish. Throws `unavailable`. */
+  static async open(options: { readonly root: string }, deps: RefillDeps): Promise<Refill> {
+    await onDisk('emptying the refill folder', async () => {
+      await rm(options.root, { recursive: true, force: true });
+      await mkdir(options.root, { recursive: true });
+    });
+    return new Refill(options, deps);
   }
 
   /**
@@ -51,29 +64,44 @@ export class Refill {
   }
 
   async #read(backend: BlobBackend, digest: Digest): Promise<Metainfo | undefined> {
-    const { signal } = new AbortController();
-    const sizeBytes = await backend.stat(digest, { signal });
+    const deps = { clock: this.#deps.clock, signal: new AbortController().signal };
+    const sizeBytes = await withDeadline(statDeadlineMs, deps, (call) => backend.stat(digest, call));
     if (sizeBytes === undefined) return undefined;
     const path = join(this.#root, hexOf(digest));
-    await mkdir(this.#root, { recursive: true });
+    this.#copyingBytes += sizeBytes;
     try {
-      const metainfo = await this.#copy(backend, digest, path);
+      await this.#requireRoom(sizeBytes);
+      const metainfo = await withDeadline(copyDeadlineMs(sizeBytes), deps, (call) => this.#copy(backend, digest, { path, ...call }));
       await this.#deps.store.adopt(path, metainfo, { fsync: true });
       this.#deps.logger.info('blob read from durable storage', { digest, sizeBytes: metainfo.sizeBytes, backend: backend.name });
       return metainfo;
     } finally {
+      this.#copyingBytes -= sizeBytes;
       await rm(path, { force: true });
     }
   }
 
-  async #copy(backend: BlobBackend, digest: Digest, path: string): Promise<Metainfo> {
+  /** Before hours are spent on a copy that has no place to go. */
+  async #requireRoom(sizeBytes: number): Promise<void> {
+    const { capacityBytes } = this.#deps.store.usage();
+    const disk = await onDisk('looking for room', () => statfs(this.#root));
+    const freeBytes = disk.bavail * disk.bsize;
+    if (sizeBytes <= capacityBytes && this.#copyingBytes <= freeBytes) return;
+    throw new AppError('resource-exhausted', 'the disk has no room for a blob from durable storage; free space or raise the capacity', {
+      data: { sizeBytes, capacityBytes, freeBytes },
+      retryAfterMs: 30_000,
+    });
+  }
+
+  async #copy(backend: BlobBackend, digest: Digest, options: { readonly path: string; readonly signal: AbortSignal }): Promise<Metainfo> {
     const hasher = new DigestHasher(algorithmOf(digest));
     const builder = new MetainfoBuilder();
-    await using file = await open(path, 'w');
-    for await (const chunk of backend.read(digest, undefined, { signal: new AbortController().signal })) {
+    await using file = await onDisk('refilling a blob', () => open(options.path, 'w'));
+    for await (const chunk of backend.read(digest, undefined, { signal: options.signal })) {
       hasher.update(chunk);
       builder.update(chunk);
-      await file.write(chunk);
+      // Unlike `write`, it goes on when the system takes only a part.
+      await onDisk('refilling a blob', () => file.appendFile(chunk));
     }
     if (hasher.finish() !== digest) {
       this.#deps.logger.error('durable storage returned other bytes than the digest names', { digest, backend: backend.name });

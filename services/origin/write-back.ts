@@ -1,6 +1,7 @@
 /** Copies owned blobs to durable storage: a durable queue, retried without end; a blob stays pinned on disk until its copy is acknowledged. */
-import { AppError, type Digest, type Logger, type Meter, parseDigest } from '#core';
-import { type BlobBackend, type BlobStore, type DurableQueue, readRange } from '#storage';
+import { AppError, algorithmOf, type Clock, type Digest, DigestHasher, isAppError, type Logger, type Meter, parseDigest } from '#core';
+import { type BlobBackend, type BlobStore, type DurableQueue, type ReadableBlob, readRange } from '#storage';
+import { copyDeadlineMs, statDeadlineMs, withDeadline } from './deadline.ts';
 
 export interface WriteBackOptions {
   /** Blobs written at the same time. */
@@ -16,6 +17,9 @@ export interface WriteBackDeps {
   readonly backend: BlobBackend | undefined;
   /** This origin's place among the owners of a blob: 0 for the first. */
   readonly rankOf: (digest: Digest) => number;
+  /** Starts to fetch a blob from the other owners, which queues it again; called when this disk has lost one that is queued. */
+  readonly fetchAgain: (digest: Digest, options: { readonly signal: AbortSignal }) => Promise<void>;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly meter: Meter;
 }
@@ -54,7 +58,7 @@ export class WriteBack {
   /** The blob is known to be in durable storage; false also when the storage does not answer. */
   async isDone(digest: Digest, options: { readonly signal: AbortSignal }): Promise<boolean> {
     if (this.#deps.backend === undefined || this.isPending(digest)) return false;
-    return (await this.#deps.backend.stat(digest, options).catch(() => undefined)) !== undefined;
+    return (await this.#sizeThere(this.#deps.backend, digest, options).catch(() => undefined)) !== undefined;
   }
 
   isPending(digest: Digest): boolean {
@@ -80,24 +84,83 @@ export class WriteBack {
   async run(options: { readonly signal: AbortSignal }): Promise<void> {
     const { queue, backend } = this.#deps;
     if (backend === undefined) return;
+    await this.#enqueueForgotten(options.signal);
     await queue.run(async (digest, call) => this.#write(backend, digest, call), {
       concurrency: this.#options.concurrency,
       signal: options.signal,
     });
   }
 
+  /** A crash between pin and queue left blobs that nothing would ever unpin. */
+  async #enqueueForgotten(signal: AbortSignal): Promise<void> {
+    const { store, queue, logger } = this.#deps;
+    let after: Digest | undefined;
+    while (!signal.aborted) {
+      const page = store.list({ limit: listPageSize, ...(after === undefined ? {} : { after }) });
+      const forgotten = page.filter(({ digest, pinned }) => pinned && !queue.has(digest));
+      for (const { digest } of forgotten) {
+        try {
+          await this.enqueue(digest);
+        } catch (error) {
+          // Removed meanwhile, or the queue cannot take it now: the next start tries again.
+          logger.warn('a pinned blob could not be queued for durable storage', { digest, error });
+        }
+      }
+      if (page.length < listPageSize) return;
+      after = page.at(-1)?.digest;
+      // The list is read synchronously: let others go on between two pages.
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+  }
+
   async #write(backend: BlobBackend, digest: Digest, options: { readonly signal: AbortSignal }): Promise<void> {
-    const { store, logger } = this.#deps;
+    const { store, clock, logger } = this.#deps;
     await using blob = await store.open(digest);
+    const sizeThere = await this.#sizeThere(backend, digest, options);
     if (blob === undefined) {
-      if ((await backend.stat(digest, options)) !== undefined) return;
-      throw new AppError('data-loss', 'a blob vanished from disk before it was written to durable storage; restore it from another owner');
+      if (sizeThere === undefined) await this.#fetchAgain(digest, options);
+      return;
     }
     const { sizeBytes } = blob.metainfo;
-    if ((await backend.stat(digest, options)) !== sizeBytes) {
-      await backend.write(digest, sizeBytes, readRange(blob, { startByte: 0, endByte: sizeBytes }, options), options);
+    if (sizeThere !== sizeBytes) {
+      try {
+        await withDeadline(copyDeadlineMs(sizeBytes), { clock, signal: options.signal }, async (call) =>
+          backend.write(digest, sizeBytes, verified(blob, call), call),
+        );
+      } catch (error) {
+        if (isAppError(error, 'digest-mismatch')) await this.#discard(digest);
+        throw error;
+      }
     }
     await store.setPinned(digest, false);
     logger.info('blob written to durable storage', { digest, sizeBytes, backend: backend.name });
   }
+
+  /** The task stays, and fails until the blob is here again. */
+  async #fetchAgain(digest: Digest, options: { readonly signal: AbortSignal }): Promise<never> {
+    await this.#deps.fetchAgain(digest, options);
+    throw new AppError('data-loss', 'the blob was lost here before it was in durable storage; it is being fetched from another owner');
+  }
+
+  async #discard(digest: Digest): Promise<void> {
+    this.#deps.logger.error('the disk returned other bytes than were stored: the blob is discarded; check the disk', { digest });
+    await this.#deps.store.delete(digest);
+  }
+
+  #sizeThere(backend: BlobBackend, digest: Digest, { signal }: { readonly signal: AbortSignal }): Promise<number | undefined> {
+    return withDeadline(statDeadlineMs, { clock: this.#deps.clock, signal }, (call) => backend.stat(digest, call));
+  }
+}
+
+const listPageSize = 1000;
+
+/** The blob's bytes; throws `digest-mismatch` at their end, before a backend shows them to anyone, when they are not the blob. */
+async function* verified(blob: ReadableBlob, options: { readonly signal: AbortSignal }): AsyncGenerator<Uint8Array> {
+  const { digest, sizeBytes } = blob.metainfo;
+  const hasher = new DigestHasher(algorithmOf(digest));
+  for await (const chunk of readRange(blob, { startByte: 0, endByte: sizeBytes }, options)) {
+    hasher.update(chunk);
+    yield chunk;
+  }
+  if (hasher.finish() !== digest) throw new AppError('digest-mismatch', 'the blob on this disk is damaged; it is fetched again');
 }

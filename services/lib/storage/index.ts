@@ -4,6 +4,7 @@ export { commit, type EmbeddedDb, openDatabase } from './database.ts';
 export { type BlobStoreDeps, DiskBlobStore, type DiskBlobStoreOptions, putSizeBytesMax } from './disk-blob-store.ts';
 export { DurableQueue, type DurableQueueDeps, type DurableQueueOptions, type QueuedTask, type QueueWorker } from './durable-queue.ts';
 export { FileBackend, type FileBackendOptions } from './file-backend.ts';
+export { onDisk } from './fs-errors.ts';
 export { MemoryBackend } from './memory-backend.ts';
 export { MemoryBlobStore } from './memory-blob-store.ts';
 export type { FinishedUpload } from './upload-session.ts';
