@@ -62,6 +62,11 @@ export class TestCluster implements AsyncDisposable {
     return run(process.execPath, [program, ...args, '--cluster', join(this.directory, 'cluster.yaml')]);
   }
 
+  /** Sends a signal to `shoal devcluster` itself, once. */
+  signalCommand(signal: NodeJS.Signals): void {
+    this.#process.kill(signal);
+  }
+
   /** Stops every node; resolves with the exit code of `shoal devcluster`. */
   async stop(): Promise<number | null> {
     await end(this.#process, 'SIGINT');

@@ -5,13 +5,14 @@ import { dirname, join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
 import { stringify } from 'yaml';
-import { AppError } from '#core';
+import { AppError, type Clock, toAppError } from '#core';
 import { CertificateDirectory } from '#pki';
 import { parseEndpoint, parseSize, SystemClock } from '#runtime';
 import { openCluster } from '../cluster-file.ts';
 import { print, printJson, table } from '../output.ts';
 import { type DevclusterPlan, listeners, planDevcluster } from './plan.ts';
-import { failOnExit, type RunningNode, startNode, stopNodes } from './processes.ts';
+import { failOnExit, killNodes, type RunningNode, startNode, stopNodes } from './processes.ts';
+import { watchSignals } from './signals.ts';
 
 /** A cold start of nine processes takes a few seconds; a slow machine gets a minute. */
 const startTimeoutMs = 60_000;
@@ -53,8 +54,14 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
   await checkPortsAreFree(plan);
   await writeFiles(plan);
   await makeCertificates(plan, clock);
-  const stopped = untilSignal();
   const running: RunningNode[] = [];
+  const killAll = (): void => {
+    killNodes(running);
+    process.exit(130);
+  };
+  // A terminal that has hung up takes no more words; the nodes are stopped all the same.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+  const { stopped, release } = watchSignals(process, killAll, clock);
   try {
     for (const node of plan.nodes) running.push(await startNode(node));
     if (flags.json !== true) print(`Starting ${running.length} nodes; data and logs are in ${flags.dir}`);
@@ -68,10 +75,11 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
       });
     else printReady(plan, running);
     for (const node of running) void reportExit(node, stopped);
-    await renewCertificates(plan, clock, stopped);
+    await renewCertificates(new CertificateDirectory({ root: plan.certificates }, { clock }), clock, stopped);
   } finally {
     if (flags.json !== true) print('\nStopping…');
     await stopNodes(running, clock);
+    release();
   }
 }
 
@@ -122,16 +130,21 @@ async function makeCertificates(plan: DevclusterPlan, clock: SystemClock): Promi
   await directory.issue({ role: 'operator', id: plan.cluster.operator });
 }
 
-/** Renews what is due each hour until the cluster is stopped. */
-async function renewCertificates(plan: DevclusterPlan, clock: SystemClock, stopped: Promise<void>): Promise<void> {
-  const directory = new CertificateDirectory({ root: plan.certificates }, { clock });
+/** Renews what is due each hour until the cluster is stopped. A failure is told and tried again an hour later. */
+export async function renewCertificates(
+  directory: Pick<CertificateDirectory, 'renewDue'>,
+  clock: Pick<Clock, 'sleep'>,
+  stopped: Promise<void>,
+): Promise<void> {
   const stopping = new AbortController();
   void stopped.then(() => stopping.abort());
   while (!stopping.signal.aborted) {
-    await clock.sleep(renewIntervalMs, { signal: stopping.signal }).then(
-      async () => directory.renewDue(),
-      () => undefined,
-    );
+    await clock.sleep(renewIntervalMs, { signal: stopping.signal }).catch(() => undefined);
+    if (stopping.signal.aborted) return;
+    // A certificate outlives many of these; a disk that is full now must not end the cluster.
+    await directory.renewDue().catch((error: unknown) => {
+      process.stderr.write(`${pc.red('not renewed')} certificates: ${toAppError(error).message}\n`);
+    });
   }
 }
 
@@ -163,7 +176,7 @@ function printReady(plan: DevclusterPlan, running: readonly RunningNode[]): void
       ...registryOf('agent').map((at) => `  docker pull ${at}/${image}`),
       '',
       `Look around: shoal status --cluster ${join(dirname(plan.clusterFile), 'cluster.yaml')}`,
-      'Ctrl-C stops the cluster; the data stays.',
+      'Ctrl-C stops the cluster, a second one at once; the data stays.',
     ].join('\n'),
   );
 }
@@ -173,17 +186,4 @@ async function reportExit({ node, exited }: RunningNode, stopped: Promise<void>)
   const stopping = stopped.then(() => undefined);
   const how = await Promise.race([exited, stopping]);
   if (how !== undefined) process.stderr.write(`${pc.red('ended')} ${node.id} (${how}); see ${node.logFile}\n`);
-}
-
-/** Resolves at the first SIGINT or SIGTERM. */
-function untilSignal(): Promise<void> {
-  return new Promise((resolveSignal) => {
-    const keepAlive = setInterval(() => undefined, 2 ** 30);
-    const onSignal = (): void => {
-      clearInterval(keepAlive);
-      resolveSignal();
-    };
-    process.once('SIGINT', onSignal);
-    process.once('SIGTERM', onSignal);
-  });
 }

@@ -18,11 +18,13 @@ export interface RunningNode {
 /** Starts a node; its output goes to its log file. */
 export async function startNode(node: PlannedNode): Promise<RunningNode> {
   await using log = await open(node.logFile, 'a', 0o600);
-  const child = spawn(process.execPath, [...programOf(node.role), '--config', node.configFile], {
-    stdio: ['ignore', log.fd, log.fd],
+  const child = spawn(process.execPath, [...programOf(node.role), '--config', node.configFile, '--stop-on-stdin-end'], {
+    // Nothing is ever written to its stdin: it ends when this process does, however that happens, and then the node stops.
+    stdio: ['pipe', log.fd, log.fd],
     // A group of its own: Ctrl-C reaches the nodes only through stopNodes, in order.
     detached: true,
   });
+  child.stdin?.on('error', () => undefined);
   const exited = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : `signal ${signal}`));
     child.once('error', (error) => resolve(error.message));
@@ -40,11 +42,14 @@ function programOf(role: string): string[] {
 /** Asks every node to stop, agents and proxy first, and waits; kills what does not end in time. */
 export async function stopNodes(running: readonly RunningNode[], clock: Clock): Promise<void> {
   for (const { process: child } of [...running].reverse()) if (child.exitCode === null) child.kill('SIGTERM');
-  const cancelKill = clock.after(stopTimeoutMs, () => {
-    for (const { process: child } of running) if (child.exitCode === null) child.kill('SIGKILL');
-  });
+  const cancelKill = clock.after(stopTimeoutMs, () => killNodes(running));
   await Promise.all(running.map(({ exited }) => exited));
   cancelKill();
+}
+
+/** Ends every node at once. */
+export function killNodes(running: readonly RunningNode[]): void {
+  for (const { process: child } of running) if (child.exitCode === null) child.kill('SIGKILL');
 }
 
 /** Rejects with `unavailable`, naming the log, when a node ends while the others are still awaited. */
