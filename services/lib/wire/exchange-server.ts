@@ -26,6 +26,9 @@ export interface ExchangeServerDeps extends HandlerDeps {
   readonly openTimeoutMs: number;
 }
 
+/** Frames that may wait for the receiver before its own are not read any more; each frame of requests adds at most 256. */
+const waitingFrameCountMax = 256;
+
 type RequestFrame = NonNullable<ExchangeRequest['frame']>;
 type FrameStream = ServerDuplexStream<Buffer, Buffer>;
 
@@ -120,6 +123,10 @@ class ServedExchange implements InboundExchange {
 
   pieceRefused(index: number, reason: ExchangeRefusal): void {
     this.#send(encodeFrame({ $case: 'pieceRefused', pieceRefused: { index, reason: refusalToProto(reason) } }));
+    // One who does not read the answers is not asked for more questions.
+    if (this.#stream.writableLength <= waitingFrameCountMax || this.#stream.isPaused() || !this.#stream.writableNeedDrain) return;
+    this.#stream.pause();
+    this.#stream.once('drain', () => this.#stream.resume());
   }
 
   close(): void {
