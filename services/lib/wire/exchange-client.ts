@@ -159,6 +159,8 @@ class DialledExchange implements OutboundExchange {
       case 'refused':
         this.#opened('refused');
         this.#events.refused(refusalFromProto(frame.refused.reason), frame.refused.retryAfterMs);
+        // Not left to the peer, which may keep the stream open for ever.
+        this.close();
         return;
       default:
         assertNever(frame);

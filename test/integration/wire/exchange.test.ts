@@ -1,7 +1,7 @@
 /** Exchanges over real sockets: bulk pieces, backpressure, refusals and what is malformed. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Client as GrpcClient } from '@grpc/grpc-js';
+import { type ClientDuplexStream, Client as GrpcClient, Server as GrpcServer, type ServerDuplexStream } from '@grpc/grpc-js';
 import { Bitfield, digestOf, isAppError, parseDigest } from '#core';
 import { ExchangeRequest } from '#gen/shoal/peer/v1/exchange';
 import { PeerServiceService } from '#gen/shoal/peer/v1/peer_service';
@@ -15,7 +15,8 @@ import {
   type Target,
 } from '#wire';
 // The tests of malformed frames speak to the server without the pool.
-import { channelCredentials, RenewingCertificateProvider } from '../../../services/lib/wire/credentials.ts';
+import { channelCredentials, RenewingCertificateProvider, RenewingServerCredentials } from '../../../services/lib/wire/credentials.ts';
+import { encodeFrame } from '../../../services/lib/wire/piece-frames.ts';
 import { deferred, Mesh, type TestServer } from './mesh.ts';
 
 const agent = { role: 'agent', id: 'seed' } as const;
@@ -332,14 +333,45 @@ test('a frame of a kind that is not known is ignored', async (t) => {
   await sendRaw(t, mesh, target, [Buffer.from([0x7a, 1, 1]), hello, Buffer.from([0x7a, 1, 1]), request]);
 });
 
+test('a downloader ends a refused exchange itself', async (t) => {
+  const mesh = await Mesh.open(t);
+  const gone = deferred();
+  const server = new GrpcServer();
+  const raw = { requestDeserialize: (bytes: Buffer) => bytes, responseSerialize: (bytes: Buffer) => bytes };
+  server.addService(
+    { exchange: { ...PeerServiceService.exchange, ...raw } },
+    {
+      exchange: (stream: ServerDuplexStream<Buffer, Buffer>) => {
+        stream.on('data', () => stream.write(encodeFrame({ $case: 'refused', refused: { reason: 1, retryAfterMs: 5 } })));
+        stream.on('cancelled', () => gone.resolve());
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    mesh.material(agent).then((material) => {
+      const credentials = new RenewingServerCredentials(new StaticCertificateSource(material));
+      server.bindAsync('127.0.0.1:0', credentials, (error, bound) => (error === null ? resolve(bound) : reject(error)));
+    }, reject);
+  });
+  t.after(() => server.forceShutdown());
+  const log: unknown[] = [];
+  const closed = deferred<Error | undefined>();
+  const target: Target = { endpoint: `127.0.0.1:${port}`, role: 'agent' };
+  const events = clientEvents({ refused: (...args) => log.push(args), closed: closed.resolve });
+  (await mesh.pool('agent')).dialExchange(target, digest, events);
+  assert.equal(await closed.promise, undefined);
+  await gone.promise;
+  assert.deepEqual(log, [['busy', 5]]);
+});
+
 test('a caller without a hello is cut off after a time', async (t) => {
   const mesh = await Mesh.open(t);
   const { target } = await serve(mesh, seeder(1), 200);
   await assert.rejects(sendRaw(t, mesh, target, []), /DEADLINE_EXCEEDED: exchange: no hello came in time/);
 });
 
-/** Sends bytes as frames; resolves when the server ends the stream in order. */
-async function sendRaw(t: { after(fn: () => void): void }, mesh: Mesh, target: Target, frames: readonly Uint8Array[]): Promise<void> {
+/** An exchange without the pool, which reads when `data` is listened to. */
+async function openRaw(t: { after(fn: () => void): void }, mesh: Mesh, target: Target): Promise<ClientDuplexStream<Uint8Array, Buffer>> {
   const provider = new RenewingCertificateProvider(new StaticCertificateSource(await mesh.material({ role: 'agent', id: 'raw' })));
   const credentials = channelCredentials(provider, { cluster: 'test', role: 'agent', id: undefined });
   const client = new GrpcClient(target.endpoint, credentials, { 'grpc.ssl_target_name_override': roleDnsName('test', 'agent') });
@@ -349,6 +381,13 @@ async function sendRaw(t: { after(fn: () => void): void }, mesh: Mesh, target: T
     (bytes) => Buffer.from(bytes),
     (bytes) => bytes,
   );
+  stream.on('error', nothing);
+  return stream;
+}
+
+/** Sends bytes as frames; resolves when the server ends the stream in order. */
+async function sendRaw(t: { after(fn: () => void): void }, mesh: Mesh, target: Target, frames: readonly Uint8Array[]): Promise<void> {
+  const stream = await openRaw(t, mesh, target);
   const ended = new Promise<void>((resolve, reject) => {
     stream.on('error', reject);
     stream.on('end', resolve);
