@@ -1,6 +1,6 @@
 /** Announce: one stream for each node, which tells what it has and wants and hears of peers. The end of the stream is its departure. */
 import { Outbox } from '#cluster';
-import { AppError, type Digest, isAppError, type Metainfo, type PeerId, peerIdOf, toAppError } from '#core';
+import { AppError, type Clock, type Digest, isAppError, type Metainfo, type PeerId, peerIdOf, toAppError } from '#core';
 import {
   type AnnounceRequest,
   type AnnounceResponse,
@@ -16,6 +16,7 @@ import { WantList } from './want-list.ts';
 export interface AnnounceDeps {
   readonly roster: Roster;
   readonly metainfos: MetainfoCache;
+  readonly clock: Pick<Clock, 'after'>;
   /** The owners of a blob as peers. */
   readonly owners: (digest: Digest) => readonly PeerOffer[];
 }
@@ -43,6 +44,8 @@ const handoutWithoutOwnersMin = 10;
 const pushFanout = 10;
 /** Messages that may wait for a slow reader before its own updates wait as well. */
 const waitingMax = 1000;
+/** How long a stream may wait before its hello: as long as an exchange. */
+const helloTimeoutMs = 10_000;
 /** Questions for metainfo of one stream at a time. */
 const lookupsMax = 256;
 
@@ -64,7 +67,7 @@ export class AnnounceService {
   async *announce(requests: AsyncIterable<AnnounceRequest>, context: CallContext): AsyncGenerator<AnnounceResponse> {
     const { signal } = context;
     const iterator = requests[Symbol.asyncIterator]();
-    const stream = this.#join(await iterator.next(), context);
+    const stream = this.#join(await this.#first(iterator, signal), context);
     const onAbort = (): void => stream.outbox.close(toAppError(signal.reason));
     if (signal.aborted) onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
@@ -79,6 +82,28 @@ export class AnnounceService {
       signal.removeEventListener('abort', onAbort);
       stream.outbox.close();
       this.#leave(stream);
+    }
+  }
+
+  /** The first message, within the time for it. */
+  async #first(iterator: AsyncIterator<AnnounceRequest>, signal: AbortSignal): Promise<IteratorResult<AnnounceRequest>> {
+    let release = (): void => undefined;
+    const over = new Promise<never>((_resolve, reject) => {
+      const cancelTimer = this.#deps.clock.after(helloTimeoutMs, () => {
+        reject(new AppError('deadline-exceeded', 'no hello came in time; send it as the first message of Announce'));
+      });
+      const onAbort = (): void => reject(toAppError(signal.reason));
+      if (signal.aborted) onAbort();
+      signal.addEventListener('abort', onAbort, { once: true });
+      release = () => {
+        cancelTimer();
+        signal.removeEventListener('abort', onAbort);
+      };
+    });
+    try {
+      return await Promise.race([iterator.next(), over]);
+    } finally {
+      release();
     }
   }
 

@@ -1,12 +1,38 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { AppError, type Digest, isAppError, type Metainfo } from '#core';
+import { AppError, type Digest, isAppError, type Metainfo, SeededRng, silentLogger } from '#core';
+import type { AnnounceRequest } from '#gen/shoal/tracker/v1/tracker_service';
+import { Roster } from '#swarm';
+import { AnnounceService } from '../../../services/tracker/announce.ts';
 import { MetainfoCache } from '../../../services/tracker/metainfo-cache.ts';
 import { WantList } from '../../../services/tracker/want-list.ts';
 import { blob } from '../../support/cluster-mesh.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
 const { digest } = blob('some blob');
+
+describe('an announce stream', () => {
+  it('ends when no hello comes within 10 s', async () => {
+    const clock = new ManualClock();
+    const rng = new SeededRng(1);
+    const origins = { getMetainfo: () => assert.fail('nobody asks') };
+    const service = new AnnounceService({
+      roster: new Roster({}, { rng }),
+      metainfos: new MetainfoCache({}, { clock, origins }),
+      clock,
+      owners: () => [],
+    });
+    const silent: AsyncIterable<AnnounceRequest> = { [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) };
+    const caller = { role: 'agent', id: 'a1' } as const;
+    const { signal } = new AbortController();
+    const answer = service.announce(silent, { caller, callerAddress: '127.0.0.1:1', signal, logger: silentLogger }).next();
+    clock.advance(10_000);
+    await assert.rejects(Promise.race([answer, new Promise((resolve) => setImmediate(resolve))]), (error) =>
+      isAppError(error, 'deadline-exceeded'),
+    );
+    assert.equal(service.streamCount, 0);
+  });
+});
 
 describe('the want list', () => {
   it('serves those who wait longest, one place each, and puts them last', () => {
