@@ -299,6 +299,12 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
 
   #removed(digest: Digest): void {
     const download = this.#downloads.get(digest);
+    // Pieces of an earlier attempt were evicted, or a seed was deleted: one that is still looking for metainfo begins afresh.
+    if (download?.state === 'finding') {
+      this.#log.update(digest);
+      this.#shelf.drop(digest);
+      return;
+    }
     if (download !== undefined) {
       if (download.state !== 'committing')
         download.fail(new AppError('aborted', 'the blob was deleted while it was being fetched; ask again'));

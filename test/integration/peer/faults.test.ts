@@ -167,3 +167,22 @@ test('a download goes on after a restart with the pieces that were on disk', asy
   const fetchedCount = piecesFrom(after, blob).get(seeder.offer.peer) ?? 0;
   assert.ok(fetchedCount > 0 && fetchedCount <= pieceCount - 10, `${fetchedCount} of ${pieceCount} pieces were fetched again`);
 });
+
+test('pieces that are evicted while the sources are looked up do not end the download', async (t) => {
+  const cluster = await PeerCluster.open(t);
+  const blob = bigBlob(4 * mebi);
+  await cluster.node(origin(1), { blobs: [blob], owner: true });
+  const { store, node } = await cluster.node(agent);
+  const partial = await store.openPartial(blob.metainfo);
+  await partial?.writePiece(0, pieceOf(blob, 0));
+  await partial?.[Symbol.asyncDispose]();
+  const lookup = cluster.tracker.lookup.bind(cluster.tracker);
+  let evicted: Promise<boolean> | undefined;
+  cluster.tracker.lookup = (...args) => {
+    evicted ??= store.delete(blob.metainfo.digest);
+    return lookup(...args);
+  };
+  await node.fetch(blob.metainfo.digest, {}, { signal: deadline() });
+  assert.equal(await evicted, true);
+  assert.notEqual(store.stat(blob.metainfo.digest), undefined);
+});
