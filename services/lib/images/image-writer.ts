@@ -86,10 +86,10 @@ export class MeshImageWriter implements ImageWriter {
   }
 
   async mountBlob(repository: RepositoryName, digest: Digest, from: RepositoryName | undefined, options: CallOptions): Promise<boolean> {
-    if (!(await this.#deps.holds(digest, options))) return false;
     try {
       await this.#deps.index.mountBlob(repository, digest, from, options);
-      return true;
+      // Asked second, for what no repository shows need not be looked for. The link of a lost blob does no harm: nobody finds the blob by it.
+      return await this.#deps.holds(digest, options);
     } catch (error) {
       if (isAppError(error, 'not-found')) return false;
       throw error;

@@ -59,8 +59,12 @@ function writerDeps(store: MemoryBlobStore, parts: Partial<ImageWriterDeps> = {}
 
 test('a lost blob is not mounted', async () => {
   const store = new MemoryBlobStore({ capacityBytes: 1e6 }, { clock: new ManualClock() });
-  const writer = await MeshImageWriter.open(writerDeps(store, { holds: async () => false }));
-  assert.equal(await writer.mountBlob(repository, digest, undefined, options), false);
+  const deps = writerDeps(store);
+  const index = { ...deps.index, mountBlob: async () => ({ digest, sizeBytes: 100 }) };
+  for (const held of [false, true]) {
+    const writer = await MeshImageWriter.open({ ...deps, index, holds: async () => held });
+    assert.equal(await writer.mountBlob(repository, digest, undefined, options), held);
+  }
 });
 
 /** Its first pin fails. */
