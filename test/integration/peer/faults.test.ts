@@ -172,17 +172,18 @@ test('pieces that are evicted while the sources are looked up do not end the dow
   const cluster = await PeerCluster.open(t);
   const blob = bigBlob(4 * mebi);
   await cluster.node(origin(1), { blobs: [blob], owner: true });
-  const { store, node } = await cluster.node(agent);
+  const { store, node, directory } = await cluster.node(agent);
   const partial = await store.openPartial(blob.metainfo);
   await partial?.writePiece(0, pieceOf(blob, 0));
   await partial?.[Symbol.asyncDispose]();
-  const lookup = cluster.tracker.lookup.bind(cluster.tracker);
-  let evicted: Promise<boolean> | undefined;
-  cluster.tracker.lookup = (...args) => {
-    evicted ??= store.delete(blob.metainfo.digest);
-    return lookup(...args);
+  const lookup = directory.lookup.bind(directory);
+  let evicted = false;
+  directory.lookup = async (digest) => {
+    await Promise.resolve();
+    evicted = await store.delete(digest);
+    return await lookup(digest);
   };
   await node.fetch(blob.metainfo.digest, {}, { signal: deadline() });
-  assert.equal(await evicted, true);
+  assert.equal(evicted, true);
   assert.notEqual(store.stat(blob.metainfo.digest), undefined);
 });
