@@ -85,7 +85,6 @@ export class OutboundLinks {
         },
         closed: (error) => this.#closed(link, error),
       });
-      if (this.#paused) entry.exchange.pause();
     } catch (error) {
       this.#closed(link, toAppError(error));
     }
@@ -121,7 +120,9 @@ export class OutboundLinks {
     this.#heldBytes += sizeBytes;
     if (this.#paused || this.#heldBytes <= this.#heldBytesMax) return;
     this.#paused = true;
-    for (const { exchange } of this.#links.values()) exchange?.pause();
+    // One that is being dialled has no pieces to come, and must hear the answer.
+    for (const { exchange, opened } of this.#links.values()) if (opened) exchange?.pause();
+    this.#deps.engine.post({ type: 'reading-paused', paused: true });
   }
 
   release(sizeBytes: number): void {
@@ -129,6 +130,7 @@ export class OutboundLinks {
     if (!this.#paused || this.#heldBytes > this.#heldBytesMax / 2) return;
     this.#paused = false;
     for (const { exchange } of this.#links.values()) exchange?.resume();
+    this.#deps.engine.post({ type: 'reading-paused', paused: false });
   }
 
   closeAll(): void {
@@ -147,6 +149,7 @@ export class OutboundLinks {
       return;
     }
     entry.opened = true;
+    if (this.#paused) entry.exchange?.pause();
     entry.observer.linkOpened(entry.peer);
     this.#deps.engine.post({ type: 'link-accepted', link, have });
   }

@@ -10,6 +10,8 @@ export interface SwarmContext {
   /** Replaced as a whole by `setOptions`. */
   options: SwarmOptions;
   draining: boolean;
+  /** The host reads no pieces for the moment. */
+  readingPaused: boolean;
   readonly self: PeerId;
   readonly rng: Rng;
   readonly penalties: PenaltyBook;

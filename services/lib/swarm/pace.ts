@@ -40,6 +40,11 @@ export class Pace {
     return this.#clockMs;
   }
 
+  /** The receiver did not read until now: that time does not count. */
+  restart(nowMs: number): void {
+    this.#clockMs = nowMs;
+  }
+
   /** A request left; `idle` when none was outstanding. */
   asked(idle: boolean, nowMs: number): void {
     if (idle) this.#clockMs = nowMs;

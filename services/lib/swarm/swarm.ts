@@ -12,7 +12,7 @@ import { PenaltyBook } from './penalty.ts';
 import { Seeding } from './seeding.ts';
 import { Transfer } from './transfer.ts';
 import type { Effect, LinkId, LinkSnapshot, PenaltySnapshot, SwarmEvent, TransferSnapshot } from './types.ts';
-import { upkeep } from './upkeep.ts';
+import { readAgain, upkeep } from './upkeep.ts';
 
 /** What the engine is given. */
 export interface SwarmDeps {
@@ -36,6 +36,7 @@ export class Swarm {
     this.#context = {
       options,
       draining: false,
+      readingPaused: false,
       self: deps.self,
       rng: deps.rng,
       penalties: new PenaltyBook(),
@@ -162,6 +163,10 @@ export class Swarm {
       case 'piece-corrupt':
       case 'piece-unwritable':
         this.#onDownload(event, nowMs);
+        return;
+      case 'reading-paused':
+        this.#context.readingPaused = event.paused;
+        if (!event.paused) for (const { download } of this.#wanted) if (download !== undefined) readAgain(download, nowMs);
         return;
       case 'drain':
         this.#drain(nowMs);

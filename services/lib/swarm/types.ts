@@ -62,6 +62,8 @@ export type SwarmEvent =
   | { readonly type: 'piece-unreadable'; readonly link: LinkId; readonly piece: number }
   // both
   | { readonly type: 'link-closed'; readonly link: LinkId; readonly failed: boolean }
+  /** The host reads no pieces, as too many wait for its disk, or reads again: nobody is late meanwhile. */
+  | { readonly type: 'reading-paused'; readonly paused: boolean }
   | { readonly type: 'drain' }
   | { readonly type: 'tick' };
 

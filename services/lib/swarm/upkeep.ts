@@ -10,12 +10,20 @@ const lateCountMax = 3;
 export function upkeep(download: Download, context: SwarmContext, nowMs: number): void {
   download.checkMs = nowMs + context.options.checkIntervalMs;
   giveUpDials(download, context, nowMs);
-  relieveLate(download, context, nowMs);
-  exchangeUseless(download, context, nowMs);
-  noticeStall(download, context, nowMs);
+  if (!context.readingPaused) {
+    relieveLate(download, context, nowMs);
+    exchangeUseless(download, context, nowMs);
+    noticeStall(download, context, nowMs);
+  }
   download.recruit(nowMs);
   download.maybeAnnounce(nowMs);
   download.fillAll(nowMs);
+}
+
+/** The host reads pieces again: the time before is nobody's fault. */
+export function readAgain(download: Download, nowMs: number): void {
+  download.progressMs = nowMs;
+  for (const link of download.links) link.pace.restart(nowMs);
 }
 
 function giveUpDials(download: Download, context: SwarmContext, nowMs: number): void {

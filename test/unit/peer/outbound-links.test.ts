@@ -42,19 +42,24 @@ function fixture() {
   return { links, dial, events, calls, remotes };
 }
 
-test('every link pauses while too many bytes wait for the disk, also one that is dialled meanwhile', () => {
-  const { links, dial, calls } = fixture();
+test('every link pauses while too many bytes wait for the disk, one that is dialled meanwhile once it is accepted', () => {
+  const { links, dial, events, calls, remotes } = fixture();
   dial(1);
+  remotes[0]?.accepted(true, new Uint8Array(0));
   links.hold(100);
   assert.deepEqual(calls, []);
   links.hold(1);
   dial(2);
+  assert.deepEqual(calls, ['pause 1'], 'the second hears its answer');
+  remotes[1]?.accepted(true, new Uint8Array(0));
   assert.deepEqual(calls, ['pause 1', 'pause 2']);
   links.release(50);
   assert.equal(calls.length, 2, 'half of the bytes must be written first');
   links.release(1);
   assert.deepEqual(calls.slice(2), ['resume 1', 'resume 2']);
   assert.equal(links.heldBytes, 50);
+  const told = events.flatMap((event) => (event.type === 'reading-paused' ? [event.paused] : []));
+  assert.deepEqual(told, [true, false], 'the engine counts nobody as late meanwhile');
 });
 
 test('a bitfield of the wrong size closes the link as failed', () => {

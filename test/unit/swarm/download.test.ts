@@ -375,3 +375,15 @@ test('options change while a transfer runs', () => {
   engine.swarm.setOptions(swarmOptions({ outboundLinksPerBlob: 3 }));
   assert.equal(of(engine.pass(300), 'dial').length, 2);
 });
+
+test('while the host reads no pieces, nobody is late, and afterwards everybody has its full time', () => {
+  const engine = new Engine({ slowAfterMs: 1000, stallAfterMs: 2000 }, 8);
+  engine.want();
+  for (const name of ['agent/a', 'agent/b']) engine.connect(name);
+  engine.apply({ type: 'reading-paused', paused: true });
+  const paused = engine.pass(60_000);
+  assert.deepEqual([...of(paused, 'close'), ...of(paused, 'cancel'), ...of(paused, 'stalled')], []);
+  engine.apply({ type: 'reading-paused', paused: false });
+  assert.deepEqual(of(engine.pass(500), 'cancel'), []);
+  assert.deepEqual(engine.swarm.penalties(), []);
+});
