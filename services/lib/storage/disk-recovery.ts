@@ -7,7 +7,7 @@ import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, isDigest, type Logger, type Metainfo } from '#core';
 import type { BlobRecords, BlobRow, PartialRow } from './blob-records.ts';
-import { removeFile } from './files.ts';
+import { makeShards, removeFile } from './files.ts';
 import { fsCode } from './fs-errors.ts';
 import { algorithmDirs, blobPath, blobsDir, digestOfPartialName, partialDir, partialPath } from './paths.ts';
 
@@ -39,7 +39,7 @@ const statBatch = 32;
 
 /** Reconciles the store below `root` and says what it holds. Idempotent: a crash in the middle changes nothing. */
 export async function recover(root: string, deps: RecoveryDeps): Promise<Recovered> {
-  await mkdir(blobsDir(root), { recursive: true });
+  await makeShards(root);
   await mkdir(partialDir(root), { recursive: true });
   const lastRun = deps.records.lastRun();
   const closedCleanly = lastRun?.closedCleanly ?? true;

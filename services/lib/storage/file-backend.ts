@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type ByteRange, type Clock, type Digest, isDigest } from '#core';
 import type { BackendCallOptions, BlobBackend } from './backend.ts';
 import { backendNotFound, rangeWithin, wrongSize } from './backend-checks.ts';
-import { moveInto, readFully, removeFile, writeFully } from './files.ts';
+import { makeShards, moveInto, readFully, removeFile, writeFully } from './files.ts';
 import { fsCode, onDisk } from './fs-errors.ts';
 import { algorithmDirs, backendTmpDir, blobPath, blobsDir } from './paths.ts';
 
@@ -31,7 +31,7 @@ export class FileBackend implements BlobBackend {
   static async open(options: FileBackendOptions, deps: { readonly clock: Clock }): Promise<FileBackend> {
     const tmp = backendTmpDir(options.root);
     await onDisk('opening the file backend', async () => {
-      await mkdir(blobsDir(options.root), { recursive: true });
+      await makeShards(options.root);
       await mkdir(tmp, { recursive: true });
       for (const name of await readdir(tmp)) {
         const modifiedMs = await modifiedMsOf(join(tmp, name));

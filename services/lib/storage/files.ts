@@ -1,8 +1,9 @@
 /** The few file operations the stores share: whole reads and writes at a position, durable renames, quiet removals. */
-import { type FileHandle, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { AppError } from '#core';
 import { fsCode } from './fs-errors.ts';
+import { algorithmDirs, blobsDir, shardNames } from './paths.ts';
 
 /** Fills `target` from `positionBytes`. Throws `data-loss` when the file ends first. */
 export async function readFully(file: FileHandle, target: Uint8Array, positionBytes: number): Promise<void> {
@@ -36,8 +37,26 @@ export async function syncPath(path: string): Promise<void> {
 }
 
 /**
- * Renames and, when asked, makes the new name durable, with the folders that were made for it. The file's bytes are the
- * caller's to sync first.
+ * Makes the folders of a blob tree that are missing, and makes all their names durable. Done before the first blob moves in: of two that
+ * need a new folder at once, the one that did not make it would not know that its name is not on the disk yet.
+ */
+export async function makeShards(root: string): Promise<void> {
+  for (const algorithm of algorithmDirs) {
+    const folder = join(blobsDir(root), algorithm);
+    await mkdir(folder, { recursive: true });
+    const known = new Set(await readdir(folder));
+    const missing = shardNames.filter((name) => !known.has(name));
+    await Promise.all(missing.map((name) => mkdir(join(folder, name), { recursive: true })));
+    // Always: a crash may have come between the two. It costs nothing when there is nothing to write.
+    await syncPath(folder);
+  }
+  await syncPath(blobsDir(root));
+  await syncPath(root);
+}
+
+/**
+ * Renames and, when asked, makes the new name durable, with the folders that were made for it should somebody have removed one since
+ * {@link makeShards}. The file's bytes are the caller's to sync first.
  */
 export async function moveInto(from: string, to: string, options: { readonly fsync: boolean }): Promise<void> {
   const folder = dirname(to);

@@ -21,6 +21,9 @@ import { algorithmOf, type Digest, hexOf, isDigest } from '#core';
 /** The folders of a blob tree, in digest order. */
 export const algorithmDirs = ['sha256', 'sha512'] as const;
 
+/** The folders below each of {@link algorithmDirs}, in order. */
+export const shardNames: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
 export function blobsDir(root: string): string {
   return join(root, 'blobs');
 }

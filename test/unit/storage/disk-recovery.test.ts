@@ -69,6 +69,17 @@ test('a clean restart keeps blobs, pins, last uses and the progress of partial b
   assert.equal(second.stat(large.metainfo.digest)?.sizeBytes, large.bytes.byteLength);
 });
 
+test('the folders for blobs are there before the first blob, and come back when they are removed', async (t) => {
+  const root = await tempDir(t);
+  const shards = async (): Promise<number> =>
+    (await readdir(join(root, 'blobs', 'sha256'))).length + (await readdir(join(root, 'blobs', 'sha512'))).length;
+  await (await openStore(t, root))[Symbol.asyncDispose]();
+  assert.equal(await shards(), 512);
+  await rm(join(root, 'blobs', 'sha256', '7f'), { recursive: true });
+  await openStore(t, root);
+  assert.equal(await shards(), 512);
+});
+
 test('a blob that was stored pinned is pinned after a crash', async (t) => {
   const root = await tempDir(t);
   const first = await openStore(t, root);
