@@ -1,5 +1,5 @@
 /** The links on which this node downloads: dials, requests, and the received pieces until the engine says what becomes of them. */
-import { AppError, Bitfield, type Digest, identityOf, type Logger, type PeerId, toAppError } from '#core';
+import { AppError, Bitfield, type Clock, type Digest, identityOf, type Logger, type PeerId, toAppError } from '#core';
 import type { LinkId } from '#swarm';
 import type { ExchangeRefusal, OutboundExchange } from '#wire';
 import type { PeerChannels } from './deps.ts';
@@ -13,7 +13,13 @@ export interface LinkObserver {
   linkEnded(peer: PeerId, opened: boolean, error: Error | undefined): void;
 }
 
+/** Dials of a blob that begin at once while it has no open link: TLS handshakes side by side all end late, and the first byte with them. */
+const firstDialCount = 2;
+/** The other dials begin with the first answer, or after this: the first handshake of a process takes about 50 ms. */
+const dialStaggerMs = 80;
+
 export interface OutboundLinksDeps {
+  readonly clock: Pick<Clock, 'after'>;
   readonly engine: Engine;
   readonly channels: PeerChannels;
   readonly logger: Logger;
@@ -45,6 +51,9 @@ export class OutboundLinks {
   readonly #heldBytesMax: number;
   readonly #deps: OutboundLinksDeps;
   readonly #links = new Map<LinkId, Link>();
+  /** Dials that wait for the first answer of their blob. */
+  #waiting: { readonly digest: Digest; begin(): void }[] = [];
+  #cancelStagger: (() => void) | undefined;
   #heldBytes = 0;
   #paused = false;
 
@@ -64,13 +73,38 @@ export class OutboundLinks {
 
   /** Opens a link; the engine hears what becomes of it. */
   dial(link: LinkId, to: DialTarget, watch: { readonly pieceCount: number; readonly observer: LinkObserver }): void {
-    const { engine, channels } = this.#deps;
-    const { digest, peer, endpoint } = to;
+    const { digest, peer } = to;
+    const opening = [...this.#links.values()].filter((other) => other.digest === digest);
     const entry: Link = { digest, peer, observer: watch.observer, exchange: undefined, opened: false, pieces: [] };
     this.#links.set(link, entry);
+    if (opening.length < firstDialCount || opening.some(({ opened }) => opened)) {
+      this.#begin(link, entry, to, watch.pieceCount);
+      return;
+    }
+    const begin = (): void => {
+      if (this.#links.get(link) === entry) this.#begin(link, entry, to, watch.pieceCount);
+    };
+    this.#waiting.push({ digest, begin });
+    this.#cancelStagger ??= this.#deps.clock.after(dialStaggerMs, () => this.#beginWaiting(undefined));
+  }
+
+  /** Begins the dials of a blob that wait, or all. */
+  #beginWaiting(digest: Digest | undefined): void {
+    if (this.#waiting.length === 0) return;
+    const due = this.#waiting.filter((other) => digest === undefined || other.digest === digest);
+    this.#waiting = this.#waiting.filter((other) => !due.includes(other));
+    if (this.#waiting.length === 0) {
+      this.#cancelStagger?.();
+      this.#cancelStagger = undefined;
+    }
+    for (const { begin } of due) begin();
+  }
+
+  #begin(link: LinkId, entry: Link, { digest, peer, endpoint }: DialTarget, pieceCount: number): void {
+    const { engine, channels } = this.#deps;
     try {
       entry.exchange = channels.dialExchange({ endpoint, ...identityOf(peer) }, digest, {
-        accepted: (complete, bitfield) => this.#accepted(link, complete, bitfield, watch.pieceCount),
+        accepted: (complete, bitfield) => this.#accepted(link, complete, bitfield, pieceCount),
         refused: (reason, retryAfterMs) => {
           if (!this.#remove(link)) return;
           entry.observer.linkRefused(peer, reason);
@@ -134,6 +168,9 @@ export class OutboundLinks {
   }
 
   closeAll(): void {
+    this.#waiting = [];
+    this.#cancelStagger?.();
+    this.#cancelStagger = undefined;
     for (const link of [...this.#links.keys()]) this.close(link);
   }
 
@@ -152,6 +189,7 @@ export class OutboundLinks {
     if (this.#paused) entry.exchange?.pause();
     entry.observer.linkOpened(entry.peer);
     this.#deps.engine.post({ type: 'link-accepted', link, have });
+    this.#beginWaiting(entry.digest);
   }
 
   #received(link: LinkId, index: number, bytes: Uint8Array): void {
@@ -177,7 +215,9 @@ export class OutboundLinks {
 
   #remove(link: LinkId): Link | undefined {
     const entry = this.#links.get(link);
-    if (entry !== undefined) this.#links.delete(link);
+    if (entry === undefined) return undefined;
+    this.#links.delete(link);
+    this.#beginWaiting(entry.digest);
     return entry;
   }
 }

@@ -17,6 +17,7 @@ function fixture() {
   const events: SwarmEvent[] = [];
   const calls: string[] = [];
   const remotes: OutboundExchangeEvents[] = [];
+  const clock = new ManualClock();
   const engine = new Engine({
     swarm: {
       newLink: () => 1,
@@ -26,7 +27,7 @@ function fixture() {
         return [];
       },
     },
-    clock: new ManualClock(),
+    clock,
     carryOut: () => undefined,
   });
   const channels: PeerChannels = {
@@ -37,9 +38,9 @@ function fixture() {
       return { request: call('request'), cancel: call('cancel'), pause: call('pause'), resume: call('resume'), close: call('close') };
     },
   };
-  const links = new OutboundLinks({ heldBytesMax: 100 }, { engine, channels, logger: silentLogger });
+  const links = new OutboundLinks({ heldBytesMax: 100 }, { engine, channels, clock, logger: silentLogger });
   const dial = (link: number): void => links.dial(link, { digest, peer, endpoint: 'x:1' }, { pieceCount: 9, observer });
-  return { links, dial, events, calls, remotes };
+  return { links, dial, events, calls, remotes, clock };
 }
 
 test('every link pauses while too many bytes wait for the disk, one that is dialled meanwhile once it is accepted', () => {
@@ -96,4 +97,20 @@ test('a refusal ends a link without a failure', () => {
   remotes[0]?.refused('busy', 250);
   remotes[0]?.closed(undefined);
   assert.deepEqual(events, [{ type: 'link-refused', link: 7, reason: 'busy', retryAfterMs: 250 }]);
+});
+
+test('a blob without an open link dials two at first, the others with the first answer or soon after', () => {
+  const { links, dial, remotes, clock } = fixture();
+  for (const link of [1, 2, 3, 4]) dial(link);
+  assert.equal(remotes.length, 2);
+  links.close(4);
+  assert.equal(remotes.length, 3, 'one that ends makes room');
+  remotes[0]?.accepted(true, new Uint8Array(0));
+  dial(5);
+  assert.equal(remotes.length, 4, 'with an open link nobody waits');
+  links.closeAll();
+  for (const link of [6, 7, 8]) dial(link);
+  assert.equal(remotes.length, 6);
+  clock.advance(80);
+  assert.equal(remotes.length, 7);
 });
