@@ -15,7 +15,7 @@ export interface LinkObserver {
 
 /** Dials of a blob that begin at once while it has no open link: TLS handshakes side by side all end late, and the first byte with them. */
 const firstDialCount = 2;
-/** The other dials begin with the first answer, or after this: the first handshake of a process takes about 50 ms. */
+/** The other dials begin with the first piece, or after this: the first handshake of a process takes about 50 ms. */
 const dialStaggerMs = 80;
 
 export interface OutboundLinksDeps {
@@ -51,7 +51,7 @@ export class OutboundLinks {
   readonly #heldBytesMax: number;
   readonly #deps: OutboundLinksDeps;
   readonly #links = new Map<LinkId, Link>();
-  /** Dials that wait for the first answer of their blob. */
+  /** Dials that wait for the first piece of their blob. */
   #waiting: { readonly digest: Digest; begin(): void }[] = [];
   #cancelStagger: (() => void) | undefined;
   #heldBytes = 0;
@@ -189,7 +189,6 @@ export class OutboundLinks {
     if (this.#paused) entry.exchange?.pause();
     entry.observer.linkOpened(entry.peer);
     this.#deps.engine.post({ type: 'link-accepted', link, have });
-    this.#beginWaiting(entry.digest);
   }
 
   #received(link: LinkId, index: number, bytes: Uint8Array): void {
@@ -200,6 +199,7 @@ export class OutboundLinks {
     this.#deps.engine.post({ type: 'piece-received', link, piece: index, sizeBytes: bytes.byteLength }, () => {
       entry.pieces.splice(entry.pieces.indexOf(piece), 1);
     });
+    this.#beginWaiting(entry.digest);
   }
 
   #closed(link: LinkId, error: Error | undefined): void {
