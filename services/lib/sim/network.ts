@@ -13,34 +13,13 @@ import {
   pieceSize,
   SeededRng,
 } from '#core';
-import {
-  type Effect,
-  type LinkId,
-  type PeerOffer,
-  type Roster,
-  type RosterOptions,
-  Swarm,
-  type SwarmEvent,
-  type SwarmOptions,
-  swarmOptions,
-} from '#swarm';
+import { type Effect, type LinkId, type PeerOffer, type Roster, Swarm, type SwarmEvent, type SwarmOptions, swarmOptions } from '#swarm';
 import { Checks } from './checks.ts';
 import { EventQueue } from './event-queue.ts';
 import { endFlow, type Flow, startFlow } from './fluid.ts';
 import { Connection, type HostOptions, PieceFlow, SimHost } from './host.ts';
+import { type NetworkOptions, trackerFailoverMs, trackerMessageMs, verifyBytesPerMs, verifyMs } from './network-options.ts';
 import { Trackers } from './trackers.ts';
-
-export interface NetworkOptions {
-  readonly seed: number;
-  /** One way, between any two hosts. */
-  readonly latencyMs: number;
-  readonly swarm?: Partial<SwarmOptions>;
-  readonly roster?: Partial<RosterOptions>;
-  /** 1 when nothing is said. */
-  readonly trackerCount?: number;
-  /** The owners of a blob, offered to those who stall or are told of few. */
-  readonly owners?: (digest: Digest) => readonly PeerOffer[];
-}
 
 const call = 0;
 const applied = 1;
@@ -51,14 +30,6 @@ const toClient = 5;
 const toServer = 6;
 
 type Subject = (() => void) | SimHost | Connection | Flow;
-
-/** Verifying and writing: a fixed part, and SHA-256 at 1 GB/s. */
-const verifyMs = 0.3;
-const verifyBytesPerMs = 1_000_000;
-/** A tracker's message: 34 us measured for a stream message, and the handout. */
-const trackerMessageMs = 0.05;
-/** Until hosts have noticed the loss of a tracker and told the next one everything. */
-const trackerFailoverMs = 1000;
 
 export class SimNetwork {
   readonly hosts: SimHost[] = [];

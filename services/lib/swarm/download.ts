@@ -373,8 +373,7 @@ export class Download implements Taker, RequestView {
 
   /** The peer broke the protocol; that is as bad as wrong bytes. */
   #offence(link: OutboundLink, nowMs: number): void {
-    const { candidate } = link;
-    this.candidates.pause(candidate, this.#context.penalties.strike(candidate.peer, 'corrupt', nowMs, this.options));
+    this.candidates.pause(link.candidate, this.#context.penalties.strike(link.peer, 'corrupt', nowMs, this.options));
     this.close(link, 'corrupt', nowMs);
     this.recruit(nowMs);
     this.fillAll(nowMs);

@@ -6,6 +6,7 @@ const mebi = 1024 * 1024;
 /** Limits of one engine. Counts are whole, times are milliseconds, sizes are bytes, rates are bytes per second. */
 export interface SwarmOptions {
   readonly outboundLinksPerBlob: number;
+  readonly owingLinksPerBlob: number;
   readonly inboundLinksPerBlob: number;
   readonly inboundLinks: number;
   readonly inFlightBytesPerLink: number;
@@ -50,7 +51,18 @@ export interface Limit {
 /** The table behind {@link swarmOptions}. */
 export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
   outboundLinksPerBlob: limit(20, 1, 64, 'simulated, 24 hosts and 800 pieces end at 1.07 of the bound with 20 sources and at 1.35 with 10'),
-  inboundLinksPerBlob: limit(40, 1, 1000, 'twice the outbound links, so that a newcomer finds a free slot at every second peer'),
+  owingLinksPerBlob: limit(
+    6,
+    1,
+    64,
+    'sources that owe a piece at once; simulated, more wait in queues of busy sources while others idle, fewer leave the downlink idle',
+  ),
+  inboundLinksPerBlob: limit(
+    20,
+    1,
+    1000,
+    'as many as outbound links: with room for more, early peers gather downloads and the last wait for them',
+  ),
   inboundLinks: limit(800, 1, 10_000, 'twenty busy blobs; a link is one HTTP/2 stream on a shared connection'),
   inFlightBytesPerLink: limit(16 * mebi, mebi, 256 * mebi, '16 MiB fills 1 Gbit/s over 130 ms'),
   inFlightBytes: limit(96 * mebi, 4 * mebi, 4096 * mebi, 'received pieces sit in memory until written; an agent stays under 250 MB'),
@@ -62,8 +74,13 @@ export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
   ),
   ingressBytesPerSec: limit(0, 0, 2 ** 40, '0 is unlimited'),
   egressBytesPerSec: limit(0, 0, 2 ** 40, '0 is unlimited'),
-  serveConcurrency: limit(4, 1, 256, 'fewer leave the uplink idle while receivers are busy, more finish every piece later'),
-  serveConcurrencyPerLink: limit(2, 1, 16, 'the next piece is read from disk while one is sent'),
+  serveConcurrency: limit(6, 1, 256, 'fewer leave the uplink idle while receivers are busy, more finish every piece later'),
+  serveConcurrencyPerLink: limit(
+    2,
+    1,
+    16,
+    'a lone receiver: the next piece is read from disk while one is sent; with others, one piece each',
+  ),
   serveStuckMs: limit(2000, 10, 60_000, 'a send that takes this long waits for a slow receiver and no longer holds a slot'),
   tellWaitMs: limit(1000, 0, 60_000, 'a downloader hears of every piece within a second, however busy this process is'),
   requestQueuePerLink: limit(128, 2, 4096, '16 MiB in pieces of 256 KiB is 64 requests; twice that is abuse'),

@@ -37,9 +37,18 @@ const behindMs = 20;
 export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
   const urgent = chooseForReaders(view, link, nowMs);
   if (urgent !== undefined) return urgent;
+  const owesNothing = view.ledger.of(link.id).length === 0;
+  if (owesNothing && owingCount(view) >= view.options.owingLinksPerBlob) return undefined;
   const rarest = view.picker.pick(link.source);
   if (rarest >= 0) return { piece: rarest, instead: undefined };
-  return view.ledger.of(link.id).length === 0 ? chooseLate(view, link, nowMs) : undefined;
+  return owesNothing ? chooseLate(view, link, nowMs) : undefined;
+}
+
+/** Links that owe something. */
+function owingCount(view: RequestView): number {
+  let count = 0;
+  for (const { inFlightBytes } of view.links) if (inFlightBytes > 0) count += 1;
+  return count;
 }
 
 function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {

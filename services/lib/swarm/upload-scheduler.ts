@@ -199,16 +199,24 @@ export class UploadScheduler {
     return { link, digest: queue.digest, piece };
   }
 
+  /** Two pieces to one receiver share what it takes, so a second one goes only to a lone receiver. */
+  #choose(queue: Queue): Choice | undefined {
+    const { serveConcurrencyPerLink } = this.#options;
+    const choice = this.#chooseWithin(queue, 1);
+    if (choice !== undefined || this.#inServiceCount >= serveConcurrencyPerLink) return choice;
+    return this.#chooseWithin(queue, serveConcurrencyPerLink);
+  }
+
   /**
    * The link in turn, with its oldest request; but as long as some piece was sent to nobody, one of those goes first. A link that
    * was passed over for two full rounds is not passed over again.
    */
-  #choose(queue: Queue): Choice | undefined {
+  #chooseWithin(queue: Queue, perLinkMax: number): Choice | undefined {
     let best: Choice | undefined;
     let bestCount = Number.POSITIVE_INFINITY;
     for (const link of queue.links) {
       const [head] = link.queue;
-      if (head === undefined || link.inServiceCount >= this.#options.serveConcurrencyPerLink) continue;
+      if (head === undefined || link.inServiceCount >= perLinkMax) continue;
       if (queue.unsentCount === 0 || link.passedOverCount >= 2 * queue.links.length) return { link, piece: head };
       for (const piece of link.queue) {
         const count = queue.sentCounts[piece] ?? 0;

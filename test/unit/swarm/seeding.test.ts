@@ -99,7 +99,7 @@ test('a full queue refuses further requests as busy', () => {
   );
 });
 
-test('few pieces are in service at once, per link and per process', () => {
+test('few pieces are in service at once: two for a lone receiver, one each for several', () => {
   const engine = new Engine({ serveConcurrency: 3, serveConcurrencyPerLink: 2 }, 16);
   engine.seed();
   const a = engine.inbound('agent/a');
@@ -108,7 +108,11 @@ test('few pieces are in service at once, per link and per process', () => {
   const second = engine.apply({ type: 'pieces-requested', link: b.link, pieces: [4, 5, 6, 7] });
   assert.equal(of(first, 'serve-piece').length, 2);
   assert.equal(of(second, 'serve-piece').length, 1);
-  assert.equal(of(sent(engine, a.link, 0), 'serve-piece').length, 1);
+  assert.equal(of(sent(engine, a.link, 0), 'serve-piece').length, 0);
+  assert.deepEqual(
+    of(sent(engine, b.link, 4), 'serve-piece').map(({ link }) => link),
+    [b.link],
+  );
 });
 
 test('links take turns', () => {
@@ -158,7 +162,7 @@ test('a slow receiver does not hold a slot for ever', () => {
 });
 
 test('receivers that take nothing lose their links when nobody else can be served for them', () => {
-  const engine = new Engine({}, 64);
+  const engine = new Engine({ serveConcurrency: 4 }, 64);
   engine.seed();
   const frozen = Array.from({ length: 18 }, (_, at) => engine.inbound(`agent/frozen${at}`).link);
   for (const [at, link] of frozen.entries()) engine.apply({ type: 'pieces-requested', link, pieces: [at * 2, at * 2 + 1] });
