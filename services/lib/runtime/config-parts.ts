@@ -76,7 +76,7 @@ export const storePart = z.strictObject({
 export const swarmPart = z
   .strictObject({
     /** Links on which this node downloads, for each blob. */
-    outboundLinks: z.number().int().min(1).max(100).default(10),
+    outboundLinks: z.number().int().min(1).max(100).default(20),
     /** Links on which this node serves, for each blob. */
     inboundLinks: z.number().int().min(1).max(1000).default(20),
     /** Bytes per second to other peers; 0 is unlimited. */
