@@ -21,7 +21,7 @@ const listedPeersMax = 20_000;
 
 export function trackerHandlers({ origins, clock, rng, meter }: TrackerHandlerDeps): Handlers<typeof TrackerServiceService> {
   const roster = new Roster({}, { rng });
-  const metainfos = new MetainfoCache({}, { clock, origins });
+  const metainfos = new MetainfoCache({}, { origins });
   const announcing = new AnnounceService({ roster, metainfos, clock, owners: (digest) => origins.ownerOffers(digest) });
   meter.gauge('shoal_tracker_peers', 'Nodes with an open announce stream.', () => announcing.streamCount);
   meter.gauge('shoal_tracker_blobs', 'Blobs that nodes have announced.', () => roster.blobCount);

@@ -1,42 +1,34 @@
-/** Metainfo of blobs that agents ask for: one question to the owners however many ask, answers kept within a bound of bytes. */
-import { AppError, type Clock, type Digest, isAppError, type Metainfo } from '#core';
+/**
+ * Metainfo of blobs that agents ask for: one question to the owners however many ask, answers kept within a bound of bytes. Absence is never
+ * remembered: a blob may be pushed and acknowledged in the next moment, and whoever asks after that must find it.
+ */
+import { AppError, type Digest, isAppError, type Metainfo } from '#core';
 
 export interface MetainfoCacheOptions {
   /** Bytes of cached metainfo; 64 MiB by default, enough for 2 TiB of blobs in pieces of 1 MiB. */
   readonly sizeBytesMax?: number;
-  /** How long "there is none" is remembered; 1 s by default, since a push may be under way. */
-  readonly negativeMs?: number;
   /** Questions under way at a time; 1,000 by default. */
   readonly flightsMax?: number;
 }
 
 export interface MetainfoCacheDeps {
-  readonly clock: Clock;
   readonly origins: { getMetainfo(digest: Digest, options: { readonly signal: AbortSignal }): Promise<Metainfo> };
-}
-
-interface Missing {
-  readonly untilMs: number;
-  readonly error: AppError;
 }
 
 /** What an entry costs beside its hashes. */
 const overheadBytes = 512;
-/** Remembered absences; each is forgotten within a second or so. */
-const missingMax = 10_000;
 
 export class MetainfoCache implements AsyncDisposable {
   readonly #options: Required<MetainfoCacheOptions>;
   readonly #deps: MetainfoCacheDeps;
   /** Least recently used first. */
   readonly #known = new Map<Digest, Metainfo>();
-  readonly #missing = new Map<Digest, Missing>();
   readonly #flights = new Map<Digest, Promise<Metainfo>>();
   readonly #abort = new AbortController();
   #sizeBytes = 0;
 
   constructor(options: MetainfoCacheOptions, deps: MetainfoCacheDeps) {
-    this.#options = { sizeBytesMax: 64 * 1024 * 1024, negativeMs: 1000, flightsMax: 1000, ...options };
+    this.#options = { sizeBytesMax: 64 * 1024 * 1024, flightsMax: 1000, ...options };
     this.#deps = deps;
   }
 
@@ -53,9 +45,15 @@ export class MetainfoCache implements AsyncDisposable {
       this.#known.set(digest, known);
       return known;
     }
-    const missing = this.#missing.get(digest);
-    if (missing !== undefined && missing.untilMs > this.#deps.clock.nowMs()) throw missing.error;
-    return this.#flights.get(digest) ?? this.#ask(digest);
+    const running = this.#flights.get(digest);
+    if (running === undefined) return this.#ask(digest);
+    try {
+      return await running;
+    } catch (error) {
+      // That question was older than this one: the blob may have been pushed in between.
+      if (!isAppError(error, 'not-found')) throw error;
+      return this.#flights.get(digest) ?? this.#ask(digest);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -72,15 +70,9 @@ export class MetainfoCache implements AsyncDisposable {
   }
 
   async #fetch(digest: Digest): Promise<Metainfo> {
-    try {
-      const metainfo = await this.#deps.origins.getMetainfo(digest, { signal: this.#abort.signal });
-      this.#missing.delete(digest);
-      this.#keep(metainfo);
-      return metainfo;
-    } catch (error) {
-      if (isAppError(error, 'not-found')) this.#miss(digest, error);
-      throw error;
-    }
+    const metainfo = await this.#deps.origins.getMetainfo(digest, { signal: this.#abort.signal });
+    this.#keep(metainfo);
+    return metainfo;
   }
 
   #keep(metainfo: Metainfo): void {
@@ -90,16 +82,6 @@ export class MetainfoCache implements AsyncDisposable {
       if (this.#sizeBytes <= this.#options.sizeBytesMax) return;
       this.#known.delete(digest);
       this.#sizeBytes -= costOf(oldest);
-    }
-  }
-
-  #miss(digest: Digest, error: AppError): void {
-    const nowMs = this.#deps.clock.nowMs();
-    this.#missing.delete(digest);
-    this.#missing.set(digest, { untilMs: nowMs + this.#options.negativeMs, error });
-    for (const [oldest, { untilMs }] of this.#missing) {
-      if (untilMs > nowMs && this.#missing.size <= missingMax) return;
-      this.#missing.delete(oldest);
     }
   }
 }

@@ -91,7 +91,7 @@ async function dockerRound(sides: readonly Side[], engine: DockerEngine, round: 
 
 async function drain(url: string): Promise<void> {
   const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status}`);
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
   for await (const _chunk of response.body ?? []);
 }
 

@@ -18,7 +18,7 @@ describe('an announce stream', () => {
     const origins = { getMetainfo: () => assert.fail('nobody asks') };
     const service = new AnnounceService({
       roster: new Roster({}, { rng }),
-      metainfos: new MetainfoCache({}, { clock, origins }),
+      metainfos: new MetainfoCache({}, { origins }),
       clock,
       owners: () => [],
     });
@@ -59,7 +59,6 @@ describe('the want list', () => {
 
 describe('the metainfo cache', () => {
   function cache(answer: (digest: Digest) => Promise<Metainfo>, sizeBytesMax?: number) {
-    const clock = new ManualClock();
     const asked: Digest[] = [];
     const origins = {
       getMetainfo: async (wanted: Digest) => {
@@ -67,7 +66,7 @@ describe('the metainfo cache', () => {
         return answer(wanted);
       },
     };
-    return { clock, asked, cache: new MetainfoCache(sizeBytesMax === undefined ? {} : { sizeBytesMax }, { clock, origins }) };
+    return { asked, cache: new MetainfoCache(sizeBytesMax === undefined ? {} : { sizeBytesMax }, { origins }) };
   }
 
   it('asks once for all who ask at the same time, and not again afterwards', async () => {
@@ -77,21 +76,34 @@ describe('the metainfo cache', () => {
     assert.equal(asked.length, 1);
   });
 
-  it('remembers an absence for a second', async () => {
-    const {
-      cache: metainfos,
-      asked,
-      clock,
-    } = cache(async () => {
-      throw new AppError('not-found', 'none');
+  it('finds a blob that was pushed after it was asked for in vain', async () => {
+    let pushed = false;
+    const { cache: metainfos } = cache(async () => {
+      if (!pushed) throw new AppError('not-found', 'none');
+      return blob('some blob');
     });
-    const missing = (): Promise<void> => assert.rejects(metainfos.get(digest), (error) => isAppError(error, 'not-found'));
-    await missing();
-    clock.advance(999);
-    await missing();
-    assert.equal(asked.length, 1);
-    clock.advance(1);
-    await missing();
+    await assert.rejects(metainfos.get(digest), (error) => isAppError(error, 'not-found'));
+    pushed = true;
+    assert.equal((await metainfos.get(digest)).digest, digest);
+  });
+
+  it('does not answer with an absence that was asked for earlier', async () => {
+    const answers: (() => void)[] = [];
+    let pushed = false;
+    const { cache: metainfos, asked } = cache(async () => {
+      const found = pushed;
+      await new Promise<void>((resolve) => answers.push(resolve));
+      if (!found) throw new AppError('not-found', 'none');
+      return blob('some blob');
+    });
+    const early = metainfos.get(digest);
+    pushed = true;
+    const late = [metainfos.get(digest), metainfos.get(digest)];
+    answers.shift()?.();
+    await assert.rejects(early, (error) => isAppError(error, 'not-found'));
+    await new Promise(setImmediate);
+    answers.shift()?.();
+    for (const found of await Promise.all(late)) assert.equal(found.digest, digest);
     assert.equal(asked.length, 2);
   });
 
