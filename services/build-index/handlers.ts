@@ -14,22 +14,27 @@ const referrersSizeBytesMax = 4 * 1024 * 1024;
 /** One more than any name has: cutting a longer token moves it past no name, and keeps it within a key of the database. */
 const pageTokenLengthMax = 256;
 
+type BlobMethods = 'linkBlob' | 'getBlobLink' | 'renewBlobLink' | 'mountBlob' | 'unlinkBlob';
+type ManifestMethods = 'putManifest' | 'getManifest' | 'renewManifest' | 'deleteManifest';
 type Service = Handlers<typeof BuildIndexServiceService>;
 
 export function buildIndexHandlers(store: IndexStore): Service {
   return { ...blobHandlers(store), ...manifestHandlers(store), ...listHandlers(store) };
 }
 
-function blobHandlers(store: IndexStore): Pick<Service, 'linkBlob' | 'getBlobLink' | 'mountBlob' | 'unlinkBlob'> {
+function blobHandlers(store: IndexStore): Pick<Service, BlobMethods> {
   return {
-    async linkBlob({ repository, link }) {
+    async linkBlob({ repository, link, fence }) {
       const { digest, sizeBytes } = required(link, 'link');
       const blob = { digest: digestFromProto(digest, 'link.digest'), sizeBytes: safeNumber(sizeBytes, 'link.size_bytes') };
-      await store.linkBlob(parseRepositoryName(repository), blob);
-      return {};
+      await store.linkBlob(parseRepositoryName(repository), blob, fence);
+      return { fence: store.fences.current() };
     },
     async getBlobLink({ repository, digest }) {
       return { link: linkToProto(store.blobLink(parseRepositoryName(repository), digestFromProto(digest))) };
+    },
+    async renewBlobLink({ repository, digest }) {
+      return { link: linkToProto(await store.renewBlobLink(parseRepositoryName(repository), digestFromProto(digest))) };
     },
     async mountBlob({ repository, digest, sourceRepository }) {
       const source = sourceRepository === '' ? undefined : parseRepositoryName(sourceRepository);
@@ -42,17 +47,20 @@ function blobHandlers(store: IndexStore): Pick<Service, 'linkBlob' | 'getBlobLin
   };
 }
 
-function manifestHandlers(store: IndexStore): Pick<Service, 'putManifest' | 'getManifest' | 'deleteManifest'> {
+function manifestHandlers(store: IndexStore): Pick<Service, ManifestMethods> {
   return {
-    async putManifest({ repository, manifest, tags }) {
+    async putManifest({ repository, manifest, tags, fence }) {
       if (tags.length > tagsPerPutMax) throw new AppError('invalid-argument', `tags: at most ${tagsPerPutMax}`);
       const entry = manifestFromProto(required(manifest, 'manifest'));
-      const stored = await store.putManifest(parseRepositoryName(repository), entry, tags.map(parseTag));
-      return { tags: stored.map(tagToProto) };
+      const stored = await store.putManifest(parseRepositoryName(repository), entry, tags.map(parseTag), fence);
+      return { tags: stored.map(tagToProto), fence: store.fences.current() };
     },
     async getManifest({ repository, reference }) {
       const { manifest, tag } = store.manifest(parseRepositoryName(repository), referenceFromProto(reference));
       return { manifest: manifestToProto(manifest), tag: tag === undefined ? undefined : tagToProto(tag) };
+    },
+    async renewManifest({ repository, reference }) {
+      return { manifest: manifestToProto(await store.renewManifest(parseRepositoryName(repository), referenceFromProto(reference))) };
     },
     async deleteManifest({ repository, reference }) {
       await store.deleteManifest(parseRepositoryName(repository), referenceFromProto(reference));

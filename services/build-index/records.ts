@@ -4,7 +4,7 @@ import type { Database } from 'lmdb';
 import type { Digest } from '#core';
 import { type EmbeddedDb, openDatabase } from '#storage';
 
-/** Keys are arrays ordered element by element, strings bytewise; a repository is always the first element but in `holders`. */
+/** Keys are arrays ordered element by element, strings bytewise; a repository is the first element unless said otherwise. */
 type Key = string[];
 
 /** A manifest without its digest, which is in the key. */
@@ -34,8 +34,14 @@ export interface Tables {
   readonly links: Database<number, Key>;
   /** [digest, repository] -> size: who shows a blob. */
   readonly holders: Database<number, Key>;
+  /** [repository, digest] -> Unix ms: when a link or a manifest was last wanted by a push. */
+  readonly leases: Database<number, Key>;
   /** [repository, digest] */
   readonly manifests: Database<ManifestRow, Key>;
+  /** [digest, repository] -> size: who has a manifest. */
+  readonly manifestHolders: Database<number, Key>;
+  /** [repository, digest, manifest] -> true: manifests that refer to a blob or to another manifest. */
+  readonly parents: Database<boolean, Key>;
   /** [repository, tag] */
   readonly tags: Database<TagRow, Key>;
   /** [repository, digest, tag] -> true: the live tags on a manifest. */
@@ -44,6 +50,8 @@ export interface Tables {
   readonly referrers: Database<boolean, Key>;
   /** repository -> true: repositories that have anything. A plain string, as an array of one element comes back as one. */
   readonly repositories: Database<boolean, string>;
+  /** [digest, origin] -> version in decimal: what is linked must have been placed after it (see fences.ts). */
+  readonly fences: Database<string, Key>;
   /** Named values of the index itself. */
   readonly meta: Database<string, string>;
 }
@@ -55,11 +63,15 @@ export async function openTables(path: string): Promise<Tables> {
     db,
     links: table('links'),
     holders: table('holders'),
+    leases: table('leases'),
     manifests: table('manifests'),
+    manifestHolders: table('manifest-holders'),
+    parents: table('parents'),
     tags: table('tags'),
     tagsOf: table('tags-of'),
     referrers: table('referrers'),
     repositories: db.openDB<boolean, string>({ name: 'repositories', encoding: 'json' }),
+    fences: table('fences'),
     meta: db.openDB<string, string>({ name: 'meta', encoding: 'json' }),
   };
 }

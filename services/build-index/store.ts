@@ -14,10 +14,20 @@ import {
   type Tag,
 } from '#core';
 import { commit } from '#storage';
+import { Fences } from './fences.ts';
 import { HybridClock } from './hlc.ts';
-import { hasUnder, keysUnder, type ManifestRow, openTables, type Tables, type TagRow } from './records.ts';
+import { prepareTables } from './migration.ts';
+import { keysUnder, openTables, type Tables } from './records.ts';
+import { IndexRows, tagEntry } from './rows.ts';
 
-const versionKey = 'version';
+/** A lease younger than this is not written again, so that many questions cost one write; the collector adds it to its grace. */
+export const leaseResolutionMs = 600_000;
+
+export interface IndexStoreOptions {
+  readonly path: string;
+  /** How exactly leases follow the questions they come from; {@link leaseResolutionMs} by default. */
+  readonly leaseResolutionMs?: number;
+}
 
 export interface IndexStoreDeps {
   readonly clock: Pick<Clock, 'wallMs'>;
@@ -26,22 +36,34 @@ export interface IndexStoreDeps {
 export class IndexStore implements AsyncDisposable {
   readonly #tables: Tables;
   readonly #wallMs: () => number;
-  readonly #versions: HybridClock;
+  readonly #leaseResolutionMs: number;
+  /** For the collector. */
+  readonly rows: IndexRows;
+  readonly fences: Fences;
 
-  private constructor(tables: Tables, deps: IndexStoreDeps) {
+  private constructor(tables: Tables, options: IndexStoreOptions, deps: IndexStoreDeps) {
     this.#tables = tables;
     this.#wallMs = () => deps.clock.wallMs();
-    this.#versions = new HybridClock(BigInt(tables.meta.get(versionKey) ?? '0'));
+    this.#leaseResolutionMs = options.leaseResolutionMs ?? leaseResolutionMs;
+    const versions = new HybridClock();
+    this.rows = new IndexRows({ tables, versions, wallMs: this.#wallMs });
+    versions.observe(this.rows.version());
+    this.fences = new Fences(this.rows, { wallMs: this.#wallMs });
   }
 
   /** Opens or creates the index in folder `path`. Throws `unavailable` when the folder cannot be used. */
-  static async open(options: { readonly path: string }, deps: IndexStoreDeps): Promise<IndexStore> {
-    return new IndexStore(await openTables(options.path), deps);
+  static async open(options: IndexStoreOptions, deps: IndexStoreDeps): Promise<IndexStore> {
+    const store = new IndexStore(await openTables(options.path), options, deps);
+    await prepareTables(store.rows);
+    return store;
   }
 
-  /** Makes a blob visible in a repository. */
-  async linkBlob(repository: RepositoryName, blob: BlobStat): Promise<void> {
-    await this.#write(() => this.#link(repository, blob.digest, blob.sizeBytes));
+  /**
+   * Makes a blob visible in a repository. `fence` was taken before its bytes were placed. Throws `aborted` (kind `collected`, `fence`) when they may
+   * have been deleted since.
+   */
+  async linkBlob(repository: RepositoryName, blob: BlobStat, fence: bigint): Promise<void> {
+    await this.#fenced(blob.digest, fence, () => this.rows.link(repository, blob.digest, blob.sizeBytes));
   }
 
   /** Throws `not-found` (kind `blob`). */
@@ -51,54 +73,73 @@ export class IndexStore implements AsyncDisposable {
     return { digest, sizeBytes };
   }
 
+  /** As {@link blobLink}; the link stays for the grace of the collector from now on. */
+  async renewBlobLink(repository: RepositoryName, digest: Digest): Promise<BlobStat> {
+    const stat = this.blobLink(repository, digest);
+    if (this.#isLeased(repository, digest)) return stat;
+    return this.write(() => {
+      const still = this.blobLink(repository, digest);
+      this.rows.renew(repository, digest);
+      return still;
+    });
+  }
+
   /** Makes a blob of `source` (of any repository when undefined) visible. Throws `not-found` (kind `blob`) when it is not visible there. */
   async mountBlob(repository: RepositoryName, digest: Digest, source: RepositoryName | undefined): Promise<BlobStat> {
-    return this.#write(() => {
+    return this.write(() => {
       const sizeBytes = source === undefined ? this.#anyHolder(digest) : this.#tables.links.get([source, digest]);
       if (sizeBytes === undefined) throw notFound('blob', source ?? repository);
-      this.#link(repository, digest, sizeBytes);
+      this.rows.link(repository, digest, sizeBytes);
       return { digest, sizeBytes };
     });
   }
 
   /** Throws `not-found` (kind `blob`). */
   async unlinkBlob(repository: RepositoryName, digest: Digest): Promise<void> {
-    await this.#write(() => {
-      if (this.#tables.links.get([repository, digest]) === undefined) throw notFound('blob', repository);
-      this.#tables.links.removeSync([repository, digest]);
-      this.#tables.holders.removeSync([digest, repository]);
-      this.#dropWhenEmpty(repository);
+    await this.write(() => {
+      this.blobLink(repository, digest);
+      this.rows.unlink(repository, digest);
     });
   }
 
-  /** Throws `failed-precondition` (kind `missing`, `digests`) when something the manifest refers to is not in the repository. */
-  async putManifest(repository: RepositoryName, entry: ManifestEntry, tags: readonly Tag[]): Promise<readonly TagEntry[]> {
-    return this.#write(() => {
+  /**
+   * Throws `failed-precondition` (kind `missing`, `digests`) when something the manifest refers to is not in the repository, and `aborted` as
+   * {@link linkBlob} does.
+   */
+  async putManifest(repository: RepositoryName, entry: ManifestEntry, tags: readonly Tag[], fence: bigint): Promise<readonly TagEntry[]> {
+    return this.#fenced(entry.digest, fence, () => {
       this.#requireReferences(repository, entry);
-      const { digest, subject, artifactType, pushedMs: _unset, ...rest } = entry;
-      const row: ManifestRow = { ...rest, subject: subject ?? null, artifactType: artifactType ?? null, pushedMs: this.#wallMs() };
-      this.#tables.manifests.putSync([repository, digest], row);
-      if (subject !== undefined) this.#tables.referrers.putSync([repository, subject, digest], true);
-      this.#tables.repositories.putSync(repository, true);
-      return tags.map((tag) => this.#setTag(repository, tag, digest));
+      this.rows.putManifest(repository, entry);
+      return tags.map((tag) => this.rows.setTag(repository, tag, entry.digest));
     });
   }
 
   /** Throws `not-found` (kind `manifest`). */
   manifest(repository: RepositoryName, reference: Reference): { readonly manifest: ManifestEntry; readonly tag: TagEntry | undefined } {
-    const tag = 'tag' in reference ? this.#tag(repository, reference.tag) : undefined;
+    const tag = 'tag' in reference ? this.rows.tag(repository, reference.tag) : undefined;
     const digest = 'tag' in reference ? tag?.digest : reference.digest;
-    const manifest = digest === undefined ? undefined : this.#manifest(repository, digest);
+    const manifest = digest === undefined ? undefined : this.rows.manifest(repository, digest);
     if (manifest === undefined) throw notFound('manifest', repository);
     return { manifest, tag };
   }
 
+  /** As {@link manifest}; it stays for the grace of the collector from now on. */
+  async renewManifest(repository: RepositoryName, reference: Reference): Promise<ManifestEntry> {
+    const { manifest } = this.manifest(repository, reference);
+    if (this.#isLeased(repository, manifest.digest)) return manifest;
+    return this.write(() => {
+      const still = this.manifest(repository, reference).manifest;
+      this.rows.renew(repository, still.digest);
+      return still;
+    });
+  }
+
   /** By digest: the manifest and every tag on it; by tag: the tag alone. Throws `not-found` (kind `manifest`). */
   async deleteManifest(repository: RepositoryName, reference: Reference): Promise<void> {
-    await this.#write(() => {
-      if ('tag' in reference) this.#deleteTag(repository, reference.tag);
-      else this.#deleteDigest(repository, reference.digest);
-      this.#dropWhenEmpty(repository);
+    await this.write(() => {
+      const { manifest, tag } = this.manifest(repository, reference);
+      if (tag !== undefined) this.rows.deleteTag(repository, tag);
+      else this.rows.deleteManifest(repository, manifest);
     });
   }
 
@@ -122,7 +163,7 @@ export class IndexStore implements AsyncDisposable {
   ): Page<ManifestEntry> {
     const keys = this.#tables.referrers.getKeys(keysUnder([repository, subject], filter.after));
     return takePage(keys, filter.limit, ([, , digest]) => {
-      const entry = this.#manifest(repository, parseDigest(String(digest)));
+      const entry = this.rows.manifest(repository, parseDigest(String(digest)));
       return filter.artifactType === undefined || entry?.artifactType === filter.artifactType ? entry : undefined;
     });
   }
@@ -135,14 +176,26 @@ export class IndexStore implements AsyncDisposable {
    * One transaction, synced to disk. `change` checks everything before its first write, so that what it throws leaves nothing behind; writes of
    * concurrent calls share a sync.
    */
-  async #write<T>(change: () => T): Promise<T> {
+  async write<T>(change: () => T): Promise<T> {
     return commit(this.#tables.db, change);
   }
 
-  #link(repository: RepositoryName, digest: Digest, sizeBytes: number): void {
-    this.#tables.links.putSync([repository, digest], sizeBytes);
-    this.#tables.holders.putSync([digest, repository], sizeBytes);
-    this.#tables.repositories.putSync(repository, true);
+  /** Publishes bytes that were placed after `fence` was taken. */
+  async #fenced<T>(digest: Digest, fence: bigint, change: () => T): Promise<T> {
+    const outcome = await this.write(() =>
+      this.fences.admits(digest, fence) ? { published: change() } : { newFence: this.fences.renew() },
+    );
+    if (outcome.newFence === undefined) return outcome.published;
+    throw new AppError('aborted', 'the bytes were collected as garbage while they were pushed: place them again', {
+      data: { kind: 'collected', fence: String(outcome.newFence) },
+    });
+  }
+
+  #isLeased(repository: RepositoryName, digest: Digest): boolean {
+    const leasedMs = this.#tables.leases.get([repository, digest]);
+    const ageMs = this.#wallMs() - (leasedMs ?? Number.NEGATIVE_INFINITY);
+    // A lease from the future is one from before the wall clock was set back.
+    return ageMs >= 0 && ageMs < this.#leaseResolutionMs;
   }
 
   #anyHolder(digest: Digest): number | undefined {
@@ -163,57 +216,6 @@ export class IndexStore implements AsyncDisposable {
       data: { kind: 'missing', digests: [...new Set(missing)].join(',') },
     });
   }
-
-  #manifest(repository: RepositoryName, digest: Digest): ManifestEntry | undefined {
-    const row = this.#tables.manifests.get([repository, digest]);
-    if (row === undefined) return undefined;
-    return { ...row, digest, subject: row.subject ?? undefined, artifactType: row.artifactType ?? undefined };
-  }
-
-  #tag(repository: RepositoryName, tag: string): TagEntry | undefined {
-    const row = this.#tables.tags.get([repository, tag]);
-    return row === undefined || row.deleted ? undefined : tagEntry(tag, row);
-  }
-
-  #setTag(repository: RepositoryName, tag: string, digest: Digest): TagEntry {
-    const before = this.#tag(repository, tag);
-    if (before !== undefined) this.#tables.tagsOf.removeSync([repository, before.digest, tag]);
-    this.#tables.tagsOf.putSync([repository, digest, tag], true);
-    const version = this.#nextVersion();
-    this.#tables.tags.putSync([repository, tag], { digest, version: String(version), deleted: false });
-    return { tag, digest, version };
-  }
-
-  #deleteTag(repository: RepositoryName, tag: string): void {
-    const entry = this.#tag(repository, tag);
-    if (entry === undefined) throw notFound('manifest', repository);
-    this.#tables.tagsOf.removeSync([repository, entry.digest, tag]);
-    this.#tables.tags.putSync([repository, tag], { digest: entry.digest, version: String(this.#nextVersion()), deleted: true });
-  }
-
-  #deleteDigest(repository: RepositoryName, digest: Digest): void {
-    const entry = this.#manifest(repository, digest);
-    if (entry === undefined) throw notFound('manifest', repository);
-    for (const [, , tag] of [...this.#tables.tagsOf.getKeys(keysUnder([repository, digest]))]) this.#deleteTag(repository, String(tag));
-    if (entry.subject !== undefined) this.#tables.referrers.removeSync([repository, entry.subject, digest]);
-    this.#tables.manifests.removeSync([repository, digest]);
-  }
-
-  /** A version is stored with every use, so that a restart goes on above it whatever the wall clock says. */
-  #nextVersion(): bigint {
-    const version = this.#versions.next(this.#wallMs());
-    this.#tables.meta.putSync(versionKey, String(version));
-    return version;
-  }
-
-  #dropWhenEmpty(repository: RepositoryName): void {
-    const { links, manifests, repositories } = this.#tables;
-    if (!hasUnder(links, [repository]) && !hasUnder(manifests, [repository])) repositories.removeSync(repository);
-  }
-}
-
-function tagEntry(tag: string, row: TagRow): TagEntry {
-  return { tag, digest: row.digest, version: BigInt(row.version) };
 }
 
 function takePage<S, T>(source: Iterable<S>, limit: number, pick: (item: S) => T | undefined): Page<T> {

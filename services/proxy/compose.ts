@@ -38,7 +38,7 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   const holds: BlobHolders['holds'] = async (digest, options) => holders.holds(digest, options);
   const reader = new MeshImageReader({ index, blobs: peer, holds });
   const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
-  const writer = await MeshImageWriter.open({ index, origins, uploads, store, self, holds, logger });
+  const writer = await MeshImageWriter.open({ ...node, index, origins, uploads, store, self, holds });
 
   peer.attach(node.server);
   node.server.addService('shoal.proxy.v1.ProxyService', ProxyServiceService, proxyHandlers({ uploads }));

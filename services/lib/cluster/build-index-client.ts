@@ -20,8 +20,9 @@ import {
   toAppError,
 } from '#core';
 import { BuildIndexServiceService } from '#gen/shoal/buildindex/v1/build_index_service';
+import { CollectionServiceService } from '#gen/shoal/buildindex/v1/collection_service';
 import type { BlobLink, ManifestRecord, TagRecord } from '#gen/shoal/buildindex/v1/image';
-import { type Client, digestFromProto, digestToProto, required, safeNumber } from '#wire';
+import { type Client, digestFromProto, digestToProto, required, safeNumber, type Target } from '#wire';
 import { HealthMonitor } from './health-monitor.ts';
 import { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry } from './index-records.ts';
 import type { Channels, Member } from './types.ts';
@@ -42,6 +43,11 @@ export interface BuildIndexClientDeps {
 
 type IndexClient = Client<typeof BuildIndexServiceService>;
 
+interface IndexCallOptions {
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+}
+
 /** What the service gives at a time. */
 const pageSizeMax = 1000;
 
@@ -50,6 +56,8 @@ export class BuildIndexClient implements AsyncDisposable {
   readonly #timeoutMs: number;
   readonly #channels: Channels;
   readonly #monitor: HealthMonitor;
+  /** The highest fence that the index has told of. */
+  #fence: bigint | undefined;
 
   constructor(options: BuildIndexClientOptions, deps: BuildIndexClientDeps) {
     this.#members = options.members;
@@ -64,15 +72,38 @@ export class BuildIndexClient implements AsyncDisposable {
     this.#monitor.probeAll();
   }
 
-  /** Makes a blob that the owners hold visible in a repository. */
-  async linkBlob(repository: RepositoryName, blob: BlobStat, options: CallOptions): Promise<void> {
+  /**
+   * The fence of the index: take it before bytes are placed at the owners, and hand it in with their link. Bytes that were collected as garbage
+   * in between are then refused instead of lost. See `placeAndPublish` of #images.
+   */
+  async fence(options: CallOptions): Promise<bigint> {
+    if (this.#fence === undefined) {
+      const { fence } = await this.#call(options, (_client, call, target) =>
+        this.#channels.client(CollectionServiceService, target).getFence({}, call),
+      );
+      this.#noteFence(fence);
+    }
+    return this.#fence ?? 0n;
+  }
+
+  /**
+   * Makes a blob that the owners hold visible in a repository. `fence` was taken before it was placed there. Throws `aborted` (kind `collected`)
+   * when it may have been deleted since: take the fence again, place the bytes again.
+   */
+  async linkBlob(repository: RepositoryName, blob: BlobStat, fence: bigint, options: CallOptions): Promise<void> {
     const link = { digest: digestToProto(blob.digest), sizeBytes: BigInt(blob.sizeBytes) };
-    await this.#call(options, (client, call) => client.linkBlob({ repository, link }, call));
+    await this.#fenced(options, (client, call) => client.linkBlob({ repository, link, fence }, call));
   }
 
   /** Throws `not-found` (kind `blob`) when the repository does not show it. */
   async getBlobLink(repository: RepositoryName, digest: Digest, options: CallOptions): Promise<BlobStat> {
     const { link } = await this.#call(options, (client, call) => client.getBlobLink({ repository, digest: digestToProto(digest) }, call));
+    return blobOf(link);
+  }
+
+  /** As {@link getBlobLink}, for a pusher who will not send what is there: the link is kept from being collected for a while. */
+  async renewBlobLink(repository: RepositoryName, digest: Digest, options: CallOptions): Promise<BlobStat> {
+    const { link } = await this.#call(options, (client, call) => client.renewBlobLink({ repository, digest: digestToProto(digest) }, call));
     return blobOf(link);
   }
 
@@ -90,15 +121,16 @@ export class BuildIndexClient implements AsyncDisposable {
 
   /**
    * Stores a manifest whose bytes the owners hold, and its tags. Returns the tags with their versions. Throws `failed-precondition` (kind `missing`,
-   * `digests`) when a reference is not in the repository.
+   * `digests`) when a reference is not in the repository, and `aborted` as {@link linkBlob} does.
    */
   async putManifest(
     repository: RepositoryName,
     manifest: Omit<ManifestUpload, 'bytes'> & { readonly sizeBytes: number },
+    fence: bigint,
     options: CallOptions,
   ): Promise<readonly TagEntry[]> {
-    const request = { repository, manifest: manifestToProto({ ...manifest, pushedMs: 0 }), tags: [...manifest.tags] };
-    const { tags } = await this.#call(options, (client, call) => client.putManifest(request, call));
+    const request = { repository, manifest: manifestToProto({ ...manifest, pushedMs: 0 }), tags: [...manifest.tags], fence };
+    const { tags } = await this.#fenced(options, (client, call) => client.putManifest(request, call));
     return tags.map(tagOf);
   }
 
@@ -106,6 +138,13 @@ export class BuildIndexClient implements AsyncDisposable {
   async getManifest(repository: RepositoryName, reference: Reference, options: CallOptions): Promise<ManifestEntry> {
     const request = { repository, reference: referenceToProto(reference) };
     const { manifest } = await this.#call(options, (client, call) => client.getManifest(request, call));
+    return manifestFromProto(required(manifest, 'manifest'));
+  }
+
+  /** As {@link getManifest}, for a pusher who will not send what is there: it is kept from being collected for a while. */
+  async renewManifest(repository: RepositoryName, reference: Reference, options: CallOptions): Promise<ManifestEntry> {
+    const request = { repository, reference: referenceToProto(reference) };
+    const { manifest } = await this.#call(options, (client, call) => client.renewManifest(request, call));
     return manifestFromProto(required(manifest, 'manifest'));
   }
 
@@ -154,18 +193,36 @@ export class BuildIndexClient implements AsyncDisposable {
     await this.#monitor[Symbol.asyncDispose]();
   }
 
-  /** Asks one instance after the other, those that are up first, until one answers. */
-  async #call<T>(
-    { signal }: CallOptions,
-    ask: (client: IndexClient, options: { readonly signal: AbortSignal; readonly timeoutMs: number }) => Promise<T>,
+  /** A call that links what was placed: whether it is taken or refused, it tells the fence for the next one. */
+  async #fenced<T extends { readonly fence: bigint }>(
+    options: CallOptions,
+    ask: (client: IndexClient, call: IndexCallOptions) => Promise<T>,
   ): Promise<T> {
+    try {
+      const answer = await this.#call(options, ask);
+      this.#noteFence(answer.fence);
+      return answer;
+    } catch (error) {
+      const fence = isAppError(error, 'aborted') ? error.data['fence'] : undefined;
+      if (typeof fence === 'string' || typeof fence === 'number') this.#noteFence(BigInt(fence));
+      throw error;
+    }
+  }
+
+  #noteFence(fence: bigint): void {
+    if (this.#fence === undefined || fence > this.#fence) this.#fence = fence;
+  }
+
+  /** Asks one instance after the other, those that are up first, until one answers. */
+  async #call<T>({ signal }: CallOptions, ask: (client: IndexClient, options: IndexCallOptions, target: Target) => Promise<T>): Promise<T> {
     const up = this.#members.filter(({ id }) => this.#monitor.isHealthy(id));
     const candidates = [...up, ...this.#members.filter((member) => !up.includes(member))];
     let failure = new AppError('unavailable', 'no build-index is configured');
     for (const { id, endpoint } of candidates) {
       try {
-        const client = this.#channels.client(BuildIndexServiceService, { endpoint, role: 'build-index', id });
-        return await ask(client, { signal, timeoutMs: this.#timeoutMs });
+        const target: Target = { endpoint, role: 'build-index', id };
+        const client = this.#channels.client(BuildIndexServiceService, target);
+        return await ask(client, { signal, timeoutMs: this.#timeoutMs }, target);
       } catch (error) {
         failure = toAppError(error);
         if (signal.aborted || !isAppError(failure, 'unavailable', 'deadline-exceeded')) throw failure;

@@ -25,6 +25,7 @@ export {
   pieceSizeOf,
   piecesOfRange,
 } from './geometry.ts';
+export { globMatcher } from './glob.ts';
 export type {
   BlobReader,
   BlobStat,

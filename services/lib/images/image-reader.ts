@@ -22,11 +22,15 @@ import type { BlobFetcher } from '#peer';
 const manifestSizeBytesMax = 4 * 1024 * 1024;
 
 export interface ImageReaderDeps {
-  readonly index: Pick<BuildIndexClient, 'getBlobLink' | 'getManifest' | 'listTags' | 'listRepositories' | 'listReferrers'>;
+  readonly index: Pick<
+    BuildIndexClient,
+    'getBlobLink' | 'renewBlobLink' | 'getManifest' | 'renewManifest' | 'listTags' | 'listRepositories' | 'listReferrers'
+  >;
   readonly blobs: Pick<BlobFetcher, 'open' | 'bytes'>;
   /**
    * Whether the bytes of a blob still exist; throws `unavailable` when that cannot be told. A node that takes pushes asks, because a client pushes
-   * only what `statBlob` and `statManifest` do not find; without it the entry in the index is enough.
+   * only what `statBlob` and `statManifest` do not find; without it the entry in the index is enough. What they do find is also kept from being
+   * collected until the push has had the time to refer to it.
    */
   readonly holds?: (digest: Digest, options: CallOptions) => Promise<boolean>;
 }
@@ -44,7 +48,8 @@ export class MeshImageReader implements ImageReader {
 
   /** Throws `not-found` (kind `blob`) also for a blob that is linked but lost. */
   async statBlob(repository: RepositoryName, digest: Digest, options: CallOptions): Promise<BlobStat> {
-    const stat = await this.#index.getBlobLink(repository, digest, options);
+    if (this.#holds === undefined) return this.#index.getBlobLink(repository, digest, options);
+    const stat = await this.#index.renewBlobLink(repository, digest, options);
     await this.#requireHeld('blob', repository, digest, options);
     return stat;
   }
@@ -56,9 +61,10 @@ export class MeshImageReader implements ImageReader {
 
   /** Throws `not-found` (kind `manifest`) also for a manifest whose bytes are lost. */
   async statManifest(repository: RepositoryName, reference: Reference, options: CallOptions): Promise<ManifestStat> {
-    const stat = await this.#indexed(repository, reference, options);
-    await this.#requireHeld('manifest', repository, stat.digest, options);
-    return stat;
+    if (this.#holds === undefined) return this.#indexed(repository, reference, options);
+    const { digest, mediaType, sizeBytes } = await this.#index.renewManifest(repository, reference, options);
+    await this.#requireHeld('manifest', repository, digest, options);
+    return { digest, mediaType, sizeBytes };
   }
 
   async getManifest(repository: RepositoryName, reference: Reference, options: CallOptions): Promise<Manifest> {

@@ -7,6 +7,7 @@ import type { BuildIndexClient, OriginCluster } from '#cluster';
 import {
   type BlobStat,
   type CallOptions,
+  type Clock,
   type Digest,
   type DigestAlgorithm,
   type ImageWriter,
@@ -23,12 +24,13 @@ import {
 } from '#core';
 import type { BlobStore, UploadStore } from '#storage';
 import type { PeerOffer } from '#swarm';
+import { placeAndPublish } from './publish.ts';
 import { readWhole } from './read-whole.ts';
 
 const unpinPageSize = 1000;
 
 export interface ImageWriterDeps {
-  readonly index: Pick<BuildIndexClient, 'linkBlob' | 'mountBlob' | 'unlinkBlob' | 'putManifest' | 'deleteManifest'>;
+  readonly index: Pick<BuildIndexClient, 'fence' | 'linkBlob' | 'mountBlob' | 'unlinkBlob' | 'putManifest' | 'deleteManifest'>;
   readonly origins: Pick<OriginCluster, 'ingest'>;
   readonly uploads: Pick<UploadStore, 'start' | 'stat' | 'append' | 'finish' | 'forget' | 'cancel'>;
   /** This node's blobs; its peer service serves them to the owners. */
@@ -37,6 +39,7 @@ export interface ImageWriterDeps {
   readonly self: PeerOffer;
   /** Whether the bytes of a blob still exist: one that is lost is not mounted, so that the client pushes it. */
   readonly holds: (digest: Digest, options: CallOptions) => Promise<boolean>;
+  readonly clock: Pick<Clock, 'sleep'>;
   readonly logger: Logger;
 }
 
@@ -79,8 +82,8 @@ export class MeshImageWriter implements ImageWriter {
     const { uploads, store, index } = this.#deps;
     const { path, metainfo } = await uploads.finish(repository, id, digest, options);
     await store.adopt(path, metainfo, { fsync: false });
-    await this.#push(metainfo, options);
-    await index.linkBlob(repository, { digest, sizeBytes: metainfo.sizeBytes }, options);
+    const blob = { digest, sizeBytes: metainfo.sizeBytes };
+    await this.#publish(metainfo, (fence) => index.linkBlob(repository, blob, fence, options), options);
     await uploads.forget(repository, id);
     return { digest, sizeBytes: metainfo.sizeBytes };
   }
@@ -98,8 +101,8 @@ export class MeshImageWriter implements ImageWriter {
 
   async putManifest(repository: RepositoryName, manifest: ManifestUpload, options: CallOptions): Promise<void> {
     const metainfo = await this.#deps.store.put(manifest.digest, manifest.bytes, { fsync: false });
-    await this.#push(metainfo, options);
-    await this.#deps.index.putManifest(repository, { ...manifest, sizeBytes: manifest.bytes.byteLength }, options);
+    const entry = { ...manifest, sizeBytes: manifest.bytes.byteLength };
+    await this.#publish(metainfo, async (fence) => void (await this.#deps.index.putManifest(repository, entry, fence, options)), options);
   }
 
   async deleteBlob(repository: RepositoryName, digest: Digest, options: CallOptions): Promise<void> {
@@ -108,6 +111,10 @@ export class MeshImageWriter implements ImageWriter {
 
   async deleteManifest(repository: RepositoryName, reference: Reference, options: CallOptions): Promise<void> {
     await this.#deps.index.deleteManifest(repository, reference, options);
+  }
+
+  async #publish(metainfo: Metainfo, link: (fence: bigint) => Promise<void>, options: CallOptions): Promise<void> {
+    await placeAndPublish({ place: () => this.#push(metainfo, options), publish: link }, this.#deps, options);
   }
 
   /** Returns when enough owners hold the blob on disk; the others go on pulling from here. */

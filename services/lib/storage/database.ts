@@ -8,7 +8,7 @@ import { fsCode, onDisk } from './fs-errors.ts';
 export type EmbeddedDb = RootDatabase<unknown, string>;
 
 /** More tables than one environment of ours has; LMDB wants the bound beforehand. */
-const tablesMax = 16;
+const tablesMax = 32;
 
 /**
  * Opens or creates the database in folder `path`. Throws `unavailable` or `resource-exhausted` when the folder cannot be used.

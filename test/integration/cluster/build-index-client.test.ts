@@ -46,9 +46,9 @@ async function open(t: TestContext): Promise<{ client: BuildIndexClient; servers
 test('what is put comes back in the types of core', async (t) => {
   const { client } = await open(t);
   const layer = { digest: digestOf(Buffer.from('layer')), sizeBytes: 5 };
-  await client.linkBlob(repo, layer, options);
+  await client.linkBlob(repo, layer, 0n, options);
   assert.deepEqual(await client.getBlobLink(repo, layer.digest, options), layer);
-  const [tag] = await client.putManifest(repo, { ...manifest, blobs: [layer.digest], tags: [parseTag('v1')] }, options);
+  const [tag] = await client.putManifest(repo, { ...manifest, blobs: [layer.digest], tags: [parseTag('v1')] }, 0n, options);
   assert.deepEqual([tag?.tag, tag?.digest], ['v1', digest]);
   const found = await client.getManifest(repo, { tag: parseTag('v1') }, options);
   assert.deepEqual([found.digest, found.mediaType, found.sizeBytes, found.blobs], [digest, manifest.mediaType, 8, [layer.digest]]);
@@ -66,7 +66,7 @@ test('what is put comes back in the types of core', async (t) => {
 test('a missing reference arrives with its digests', async (t) => {
   const { client } = await open(t);
   const missing = digestOf(Buffer.from('layer'));
-  await assert.rejects(client.putManifest(repo, { ...manifest, blobs: [missing] }, options), (error) => {
+  await assert.rejects(client.putManifest(repo, { ...manifest, blobs: [missing] }, 0n, options), (error) => {
     assert.ok(isAppError(error, 'failed-precondition'));
     assert.deepEqual([error.data['kind'], error.data['digests']], ['missing', missing]);
     return true;
@@ -76,7 +76,8 @@ test('a missing reference arrives with its digests', async (t) => {
 test('a page may be larger than what the service gives at a time, and may be empty', async (t) => {
   const { client } = await open(t);
   const names = Array.from({ length: 1100 }, (_, i) => parseTag(`t${String(i).padStart(4, '0')}`));
-  for (let at = 0; at < names.length; at += 100) await client.putManifest(repo, { ...manifest, tags: names.slice(at, at + 100) }, options);
+  for (let at = 0; at < names.length; at += 100)
+    await client.putManifest(repo, { ...manifest, tags: names.slice(at, at + 100) }, 0n, options);
   const page = await client.listTags(repo, { limit: 1050 }, options);
   assert.deepEqual([page.items.length, page.items.at(-1), page.more], [1050, 't1049', true]);
   assert.deepEqual((await client.listTags(repo, { limit: 1050, after: 't1049' }, options)).items, names.slice(1050));
@@ -86,10 +87,10 @@ test('a page may be larger than what the service gives at a time, and may be emp
 
 test('another instance answers when the first is dead, for reads and writes', async (t) => {
   const { client, servers } = await open(t);
-  await client.putManifest(repo, { ...manifest, tags: [parseTag('v1')] }, options);
+  await client.putManifest(repo, { ...manifest, tags: [parseTag('v1')] }, 0n, options);
   await servers[0]?.server.drain({ graceMs: 0 });
   assert.equal((await client.getManifest(repo, { tag: parseTag('v1') }, options)).digest, digest);
-  await client.putManifest(repo, { ...manifest, tags: [parseTag('v2')] }, options);
+  await client.putManifest(repo, { ...manifest, tags: [parseTag('v2')] }, 0n, options);
   await servers[1]?.server.drain({ graceMs: 0 });
   await assert.rejects(client.getManifest(repo, { tag: parseTag('v2') }, options), (error) => isAppError(error, 'unavailable'));
 });

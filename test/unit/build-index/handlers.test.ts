@@ -36,8 +36,8 @@ async function open(t: TestContext): Promise<{ store: IndexStore; handlers: Retu
 
 test('names, digests, page sizes and references are checked', async (t) => {
   const { handlers } = await open(t);
-  await assert.rejects(handlers.linkBlob({ repository: 'UPPER', link: { digest, sizeBytes: 1n } }, context), malformed);
-  await assert.rejects(handlers.linkBlob({ repository: 'a', link: undefined }, context), malformed);
+  await assert.rejects(handlers.linkBlob({ repository: 'UPPER', link: { digest, sizeBytes: 1n }, fence: 0n }, context), malformed);
+  await assert.rejects(handlers.linkBlob({ repository: 'a', link: undefined, fence: 0n }, context), malformed);
   await assert.rejects(handlers.getBlobLink({ repository: 'a', digest: { algorithm: 1, value: new Uint8Array(3) } }, context), malformed);
   await assert.rejects(handlers.listTags({ repository: 'a', pageSize: 1001, pageToken: '' }, context), malformed);
   await assert.rejects(handlers.getManifest({ repository: 'a', reference: undefined }, context), malformed);
@@ -46,7 +46,8 @@ test('names, digests, page sizes and references are checked', async (t) => {
 
 test('the next page token is the last name of the page and is empty on the last page', async (t) => {
   const { store, handlers } = await open(t);
-  for (const name of ['a', 'b', 'c']) await store.linkBlob(parseRepositoryName(name), { digest: digestOf(Buffer.from('x')), sizeBytes: 1 });
+  for (const name of ['a', 'b', 'c'])
+    await store.linkBlob(parseRepositoryName(name), { digest: digestOf(Buffer.from('x')), sizeBytes: 1 }, 0n);
   const first = await handlers.listRepositories({ pageSize: 2, pageToken: '' }, context);
   assert.deepEqual(first, { repositories: ['a', 'b'], nextPageToken: 'b' });
   assert.deepEqual(await handlers.listRepositories({ pageSize: 2, pageToken: 'b' }, context), { repositories: ['c'], nextPageToken: '' });
@@ -54,7 +55,7 @@ test('the next page token is the last name of the page and is empty on the last 
 
 test('a page token may be any text of any length', async (t) => {
   const { store, handlers } = await open(t);
-  await store.linkBlob(parseRepositoryName('zz'), { digest: digestOf(Buffer.from('x')), sizeBytes: 1 });
+  await store.linkBlob(parseRepositoryName('zz'), { digest: digestOf(Buffer.from('x')), sizeBytes: 1 }, 0n);
   const answer = await handlers.listRepositories({ pageSize: 2, pageToken: 'z'.repeat(100_000) }, context);
   assert.deepEqual(answer.repositories, []);
   assert.deepEqual((await handlers.listRepositories({ pageSize: 2, pageToken: 'y'.repeat(5000) }, context)).repositories, ['zz']);
@@ -64,7 +65,7 @@ test('a page of referrers ends at 4 MiB, and the next one goes on behind it', as
   const { store, handlers } = await open(t);
   const subject = digestOf(Buffer.from('subject'));
   const pushed = ['a', 'b', 'c', 'd', 'e'].map((name) => digestOf(Buffer.from(name)));
-  for (const each of pushed) await store.putManifest(parseRepositoryName('r'), { ...bare, digest: each, subject }, []);
+  for (const each of pushed) await store.putManifest(parseRepositoryName('r'), { ...bare, digest: each, subject }, [], 0n);
   const seen: string[] = [];
   const counts: number[] = [];
   let pageToken = '';
@@ -84,7 +85,7 @@ test('a record beyond the size of a page is a page of its own', async (t) => {
   const subject = digestOf(Buffer.from('subject'));
   const large = { ...bare, annotations: { note: 'x'.repeat(5 * 1024 * 1024) } };
   for (const name of ['a', 'b'])
-    await store.putManifest(parseRepositoryName('r'), { ...large, digest: digestOf(Buffer.from(name)), subject }, []);
+    await store.putManifest(parseRepositoryName('r'), { ...large, digest: digestOf(Buffer.from(name)), subject }, [], 0n);
   const request = { repository: 'r', subject: digestToProto(subject), artifactType: '', pageSize: 10, pageToken: '' };
   const first = await handlers.listReferrers(request, context);
   const second = await handlers.listReferrers({ ...request, pageToken: first.nextPageToken }, context);

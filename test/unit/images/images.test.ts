@@ -27,7 +27,9 @@ const entry = {
 function reader(holds?: ImageReaderDeps['holds']): MeshImageReader {
   const index = {
     getBlobLink: async () => ({ digest, sizeBytes: 100 }),
+    renewBlobLink: async () => ({ digest, sizeBytes: 100 }),
     getManifest: async () => ({ ...entry, pushedMs: 0 }),
+    renewManifest: async () => ({ ...entry, pushedMs: 0 }),
     listTags: unused,
     listRepositories: unused,
     listReferrers: unused,
@@ -46,12 +48,20 @@ test('what is linked but lost is not found where pushes are taken', async () => 
 
 function writerDeps(store: MemoryBlobStore, parts: Partial<ImageWriterDeps> = {}): ImageWriterDeps {
   return {
-    index: { linkBlob: unused, mountBlob: unused, unlinkBlob: unused, putManifest: async () => [], deleteManifest: unused },
+    index: {
+      fence: async () => 0n,
+      linkBlob: unused,
+      mountBlob: unused,
+      unlinkBlob: unused,
+      putManifest: async () => [],
+      deleteManifest: unused,
+    },
     origins: { ingest: async () => ({ acknowledged: [], settled: Promise.resolve() }) },
     uploads: { start: unused, stat: unused, append: unused, finish: unused, forget: unused, cancel: unused },
     store,
     self: { peer: peerIdOf({ role: 'proxy', id: 'p1' }), endpoint: ':1', complete: true },
     holds: async () => true,
+    clock: new ManualClock(),
     logger: silentLogger,
     ...parts,
   };

@@ -28,11 +28,17 @@ export interface LinkBlobRequest {
   /** The repository. */
   readonly repository: string;
   /** The blob. */
-  readonly link: BlobLink | undefined;
+  readonly link:
+    | BlobLink
+    | undefined;
+  /** The fence that was taken before the bytes were placed. */
+  readonly fence: bigint;
 }
 
 /** The blob is visible. */
 export interface LinkBlobResponse {
+  /** The fence as it is now, for the next push. */
+  readonly fence: bigint;
 }
 
 /** Asks for a blob of a repository. */
@@ -45,6 +51,20 @@ export interface GetBlobLinkRequest {
 
 /** A blob of a repository. */
 export interface GetBlobLinkResponse {
+  /** The blob. */
+  readonly link: BlobLink | undefined;
+}
+
+/** Asks for a blob of a repository that shall stay. */
+export interface RenewBlobLinkRequest {
+  /** The repository. */
+  readonly repository: string;
+  /** The blob. */
+  readonly digest: Digest | undefined;
+}
+
+/** A blob of a repository, which stays. */
+export interface RenewBlobLinkResponse {
   /** The blob. */
   readonly link: BlobLink | undefined;
 }
@@ -89,12 +109,16 @@ export interface PutManifestRequest {
     | undefined;
   /** Tags that shall point to it, at most 100. */
   readonly tags: readonly string[];
+  /** The fence that was taken before the manifest's bytes were placed. */
+  readonly fence: bigint;
 }
 
 /** The manifest is stored. */
 export interface PutManifestResponse {
   /** The tags with their versions. */
   readonly tags: readonly TagRecord[];
+  /** The fence as it is now, for the next push. */
+  readonly fence: bigint;
 }
 
 /** Asks for a manifest. */
@@ -120,6 +144,27 @@ export interface GetManifestResponse {
     | undefined;
   /** The tag it was asked by; absent when it was asked by digest. */
   readonly tag: TagRecord | undefined;
+}
+
+/** Asks for a manifest that shall stay. */
+export interface RenewManifestRequest {
+  /** The repository. */
+  readonly repository: string;
+  /** What it is asked by. */
+  readonly reference:
+    | //
+    /** A tag. */
+    { readonly $case: "tag"; readonly tag: string }
+    | //
+    /** A digest. */
+    { readonly $case: "digest"; readonly digest: Digest }
+    | undefined;
+}
+
+/** A manifest, which stays. */
+export interface RenewManifestResponse {
+  /** The manifest. */
+  readonly manifest: ManifestRecord | undefined;
 }
 
 /** Deletes a manifest or a tag. */
@@ -200,7 +245,7 @@ export interface ListReferrersResponse {
 }
 
 function createBaseLinkBlobRequest(): LinkBlobRequest {
-  return { repository: "", link: undefined };
+  return { repository: "", link: undefined, fence: 0n };
 }
 
 export const LinkBlobRequest: MessageFns<LinkBlobRequest> = {
@@ -210,6 +255,12 @@ export const LinkBlobRequest: MessageFns<LinkBlobRequest> = {
     }
     if (message.link !== undefined) {
       BlobLink.encode(message.link, writer.uint32(18).fork()).join();
+    }
+    if (message.fence !== 0n) {
+      if (BigInt.asUintN(64, message.fence) !== message.fence) {
+        throw new globalThis.Error("value provided for field message.fence of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.fence);
     }
     return writer;
   },
@@ -243,6 +294,14 @@ export const LinkBlobRequest: MessageFns<LinkBlobRequest> = {
             message.link = BlobLink.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.fence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -263,6 +322,9 @@ export const LinkBlobRequest: MessageFns<LinkBlobRequest> = {
     if (message.link !== undefined) {
       obj.link = BlobLink.toJSON(message.link);
     }
+    if (message.fence !== 0n) {
+      obj.fence = message.fence.toString();
+    }
     return obj;
   },
 
@@ -273,16 +335,23 @@ export const LinkBlobRequest: MessageFns<LinkBlobRequest> = {
     const message = createBaseLinkBlobRequest() as any;
     message.repository = object.repository ?? "";
     message.link = (object.link !== undefined && object.link !== null) ? BlobLink.fromPartial(object.link) : undefined;
+    message.fence = (object.fence !== undefined && object.fence !== null) ? BigInt(object.fence) : 0n;
     return message;
   },
 };
 
 function createBaseLinkBlobResponse(): LinkBlobResponse {
-  return {};
+  return { fence: 0n };
 }
 
 export const LinkBlobResponse: MessageFns<LinkBlobResponse> = {
-  encode(_: LinkBlobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: LinkBlobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.fence !== 0n) {
+      if (BigInt.asUintN(64, message.fence) !== message.fence) {
+        throw new globalThis.Error("value provided for field message.fence of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.fence);
+    }
     return writer;
   },
 
@@ -299,6 +368,14 @@ export const LinkBlobResponse: MessageFns<LinkBlobResponse> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.fence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -311,16 +388,20 @@ export const LinkBlobResponse: MessageFns<LinkBlobResponse> = {
     }
   },
 
-  toJSON(_: LinkBlobResponse): unknown {
+  toJSON(message: LinkBlobResponse): unknown {
     const obj: any = {};
+    if (message.fence !== 0n) {
+      obj.fence = message.fence.toString();
+    }
     return obj;
   },
 
   create(base?: DeepPartial<LinkBlobResponse>): LinkBlobResponse {
     return LinkBlobResponse.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<LinkBlobResponse>): LinkBlobResponse {
+  fromPartial(object: DeepPartial<LinkBlobResponse>): LinkBlobResponse {
     const message = createBaseLinkBlobResponse() as any;
+    message.fence = (object.fence !== undefined && object.fence !== null) ? BigInt(object.fence) : 0n;
     return message;
   },
 };
@@ -463,6 +544,149 @@ export const GetBlobLinkResponse: MessageFns<GetBlobLinkResponse> = {
   },
   fromPartial(object: DeepPartial<GetBlobLinkResponse>): GetBlobLinkResponse {
     const message = createBaseGetBlobLinkResponse() as any;
+    message.link = (object.link !== undefined && object.link !== null) ? BlobLink.fromPartial(object.link) : undefined;
+    return message;
+  },
+};
+
+function createBaseRenewBlobLinkRequest(): RenewBlobLinkRequest {
+  return { repository: "", digest: undefined };
+}
+
+export const RenewBlobLinkRequest: MessageFns<RenewBlobLinkRequest> = {
+  encode(message: RenewBlobLinkRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repository !== "") {
+      writer.uint32(10).string(message.repository);
+    }
+    if (message.digest !== undefined) {
+      Digest.encode(message.digest, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewBlobLinkRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenewBlobLinkRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repository = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digest = Digest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RenewBlobLinkRequest): unknown {
+    const obj: any = {};
+    if (message.repository !== "") {
+      obj.repository = message.repository;
+    }
+    if (message.digest !== undefined) {
+      obj.digest = Digest.toJSON(message.digest);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenewBlobLinkRequest>): RenewBlobLinkRequest {
+    return RenewBlobLinkRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenewBlobLinkRequest>): RenewBlobLinkRequest {
+    const message = createBaseRenewBlobLinkRequest() as any;
+    message.repository = object.repository ?? "";
+    message.digest = (object.digest !== undefined && object.digest !== null)
+      ? Digest.fromPartial(object.digest)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRenewBlobLinkResponse(): RenewBlobLinkResponse {
+  return { link: undefined };
+}
+
+export const RenewBlobLinkResponse: MessageFns<RenewBlobLinkResponse> = {
+  encode(message: RenewBlobLinkResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.link !== undefined) {
+      BlobLink.encode(message.link, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewBlobLinkResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenewBlobLinkResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.link = BlobLink.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RenewBlobLinkResponse): unknown {
+    const obj: any = {};
+    if (message.link !== undefined) {
+      obj.link = BlobLink.toJSON(message.link);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenewBlobLinkResponse>): RenewBlobLinkResponse {
+    return RenewBlobLinkResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenewBlobLinkResponse>): RenewBlobLinkResponse {
+    const message = createBaseRenewBlobLinkResponse() as any;
     message.link = (object.link !== undefined && object.link !== null) ? BlobLink.fromPartial(object.link) : undefined;
     return message;
   },
@@ -755,7 +979,7 @@ export const UnlinkBlobResponse: MessageFns<UnlinkBlobResponse> = {
 };
 
 function createBasePutManifestRequest(): PutManifestRequest {
-  return { repository: "", manifest: undefined, tags: [] };
+  return { repository: "", manifest: undefined, tags: [], fence: 0n };
 }
 
 export const PutManifestRequest: MessageFns<PutManifestRequest> = {
@@ -768,6 +992,12 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
     }
     for (const v of message.tags) {
       writer.uint32(26).string(v!);
+    }
+    if (message.fence !== 0n) {
+      if (BigInt.asUintN(64, message.fence) !== message.fence) {
+        throw new globalThis.Error("value provided for field message.fence of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.fence);
     }
     return writer;
   },
@@ -809,6 +1039,14 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
             message.tags.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.fence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -832,6 +1070,9 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
     if (message.tags?.length) {
       obj.tags = message.tags;
     }
+    if (message.fence !== 0n) {
+      obj.fence = message.fence.toString();
+    }
     return obj;
   },
 
@@ -845,18 +1086,25 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
       ? ManifestRecord.fromPartial(object.manifest)
       : undefined;
     message.tags = object.tags?.map((e) => e) || [];
+    message.fence = (object.fence !== undefined && object.fence !== null) ? BigInt(object.fence) : 0n;
     return message;
   },
 };
 
 function createBasePutManifestResponse(): PutManifestResponse {
-  return { tags: [] };
+  return { tags: [], fence: 0n };
 }
 
 export const PutManifestResponse: MessageFns<PutManifestResponse> = {
   encode(message: PutManifestResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.tags) {
       TagRecord.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.fence !== 0n) {
+      if (BigInt.asUintN(64, message.fence) !== message.fence) {
+        throw new globalThis.Error("value provided for field message.fence of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.fence);
     }
     return writer;
   },
@@ -882,6 +1130,14 @@ export const PutManifestResponse: MessageFns<PutManifestResponse> = {
             message.tags.push(TagRecord.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -899,6 +1155,9 @@ export const PutManifestResponse: MessageFns<PutManifestResponse> = {
     if (message.tags?.length) {
       obj.tags = message.tags.map((e) => TagRecord.toJSON(e));
     }
+    if (message.fence !== 0n) {
+      obj.fence = message.fence.toString();
+    }
     return obj;
   },
 
@@ -908,6 +1167,7 @@ export const PutManifestResponse: MessageFns<PutManifestResponse> = {
   fromPartial(object: DeepPartial<PutManifestResponse>): PutManifestResponse {
     const message = createBasePutManifestResponse() as any;
     message.tags = object.tags?.map((e) => TagRecord.fromPartial(e)) || [];
+    message.fence = (object.fence !== undefined && object.fence !== null) ? BigInt(object.fence) : 0n;
     return message;
   },
 };
@@ -1094,6 +1354,177 @@ export const GetManifestResponse: MessageFns<GetManifestResponse> = {
       ? ManifestRecord.fromPartial(object.manifest)
       : undefined;
     message.tag = (object.tag !== undefined && object.tag !== null) ? TagRecord.fromPartial(object.tag) : undefined;
+    return message;
+  },
+};
+
+function createBaseRenewManifestRequest(): RenewManifestRequest {
+  return { repository: "", reference: undefined };
+}
+
+export const RenewManifestRequest: MessageFns<RenewManifestRequest> = {
+  encode(message: RenewManifestRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repository !== "") {
+      writer.uint32(10).string(message.repository);
+    }
+    switch (message.reference?.$case) {
+      case "tag":
+        writer.uint32(18).string(message.reference.tag);
+        break;
+      case "digest":
+        Digest.encode(message.reference.digest, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewManifestRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenewManifestRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repository = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reference = { $case: "tag", tag: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reference = { $case: "digest", digest: Digest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RenewManifestRequest): unknown {
+    const obj: any = {};
+    if (message.repository !== "") {
+      obj.repository = message.repository;
+    }
+    if (message.reference?.$case === "tag") {
+      obj.tag = message.reference.tag;
+    } else if (message.reference?.$case === "digest") {
+      obj.digest = Digest.toJSON(message.reference.digest);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenewManifestRequest>): RenewManifestRequest {
+    return RenewManifestRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenewManifestRequest>): RenewManifestRequest {
+    const message = createBaseRenewManifestRequest() as any;
+    message.repository = object.repository ?? "";
+    switch (object.reference?.$case) {
+      case "tag": {
+        if (object.reference?.tag !== undefined && object.reference?.tag !== null) {
+          message.reference = { $case: "tag", tag: object.reference.tag };
+        }
+        break;
+      }
+      case "digest": {
+        if (object.reference?.digest !== undefined && object.reference?.digest !== null) {
+          message.reference = { $case: "digest", digest: Digest.fromPartial(object.reference.digest) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseRenewManifestResponse(): RenewManifestResponse {
+  return { manifest: undefined };
+}
+
+export const RenewManifestResponse: MessageFns<RenewManifestResponse> = {
+  encode(message: RenewManifestResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.manifest !== undefined) {
+      ManifestRecord.encode(message.manifest, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenewManifestResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenewManifestResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.manifest = ManifestRecord.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: RenewManifestResponse): unknown {
+    const obj: any = {};
+    if (message.manifest !== undefined) {
+      obj.manifest = ManifestRecord.toJSON(message.manifest);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenewManifestResponse>): RenewManifestResponse {
+    return RenewManifestResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenewManifestResponse>): RenewManifestResponse {
+    const message = createBaseRenewManifestResponse() as any;
+    message.manifest = (object.manifest !== undefined && object.manifest !== null)
+      ? ManifestRecord.fromPartial(object.manifest)
+      : undefined;
     return message;
   },
 };
@@ -1791,7 +2222,8 @@ export const BuildIndexServiceService = {
   /**
    * Makes a blob visible in a repository.
    *
-   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest.
+   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest; ABORTED
+   * (`kind: collected`, `fence`) when an origin deletes the blob or did so after `fence`: place the bytes again, then link with the new fence.
    */
   linkBlob: {
     path: "/shoal.buildindex.v1.BuildIndexService/LinkBlob" as const,
@@ -1815,6 +2247,22 @@ export const BuildIndexServiceService = {
     requestDeserialize: (value: Buffer): GetBlobLinkRequest => GetBlobLinkRequest.decode(value),
     responseSerialize: (value: GetBlobLinkResponse): Buffer => Buffer.from(GetBlobLinkResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetBlobLinkResponse => GetBlobLinkResponse.decode(value),
+  },
+  /**
+   * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
+   * there and will not send it.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: blob`) when the repository does not show it.
+   */
+  renewBlobLink: {
+    path: "/shoal.buildindex.v1.BuildIndexService/RenewBlobLink" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RenewBlobLinkRequest): Buffer => Buffer.from(RenewBlobLinkRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RenewBlobLinkRequest => RenewBlobLinkRequest.decode(value),
+    responseSerialize: (value: RenewBlobLinkResponse): Buffer =>
+      Buffer.from(RenewBlobLinkResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RenewBlobLinkResponse => RenewBlobLinkResponse.decode(value),
   },
   /**
    * Makes a blob of another repository visible in this one without moving bytes.
@@ -1849,7 +2297,7 @@ export const BuildIndexServiceService = {
    *
    * Precondition: the owners hold the manifest's bytes. Everything the record refers to must be in the repository, except the subject.
    * Idempotent by digest and tags. Codes: FAILED_PRECONDITION (`kind: missing`, `digests`) when a reference is not in the repository;
-   * INVALID_ARGUMENT for malformed names.
+   * ABORTED (`kind: collected`, `fence`) as for LinkBlob; INVALID_ARGUMENT for malformed names.
    */
   putManifest: {
     path: "/shoal.buildindex.v1.BuildIndexService/PutManifest" as const,
@@ -1873,6 +2321,21 @@ export const BuildIndexServiceService = {
     requestDeserialize: (value: Buffer): GetManifestRequest => GetManifestRequest.decode(value),
     responseSerialize: (value: GetManifestResponse): Buffer => Buffer.from(GetManifestResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetManifestResponse => GetManifestResponse.decode(value),
+  },
+  /**
+   * Resolves a tag or a digest and keeps the manifest from being collected for the grace from now on, as RenewBlobLink does.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: manifest`).
+   */
+  renewManifest: {
+    path: "/shoal.buildindex.v1.BuildIndexService/RenewManifest" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RenewManifestRequest): Buffer => Buffer.from(RenewManifestRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RenewManifestRequest => RenewManifestRequest.decode(value),
+    responseSerialize: (value: RenewManifestResponse): Buffer =>
+      Buffer.from(RenewManifestResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RenewManifestResponse => RenewManifestResponse.decode(value),
   },
   /**
    * Deletes a manifest with every tag on it (by digest), or one tag (by tag).
@@ -1941,7 +2404,8 @@ export interface BuildIndexServiceServer extends UntypedServiceImplementation {
   /**
    * Makes a blob visible in a repository.
    *
-   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest.
+   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest; ABORTED
+   * (`kind: collected`, `fence`) when an origin deletes the blob or did so after `fence`: place the bytes again, then link with the new fence.
    */
   linkBlob: handleUnaryCall<LinkBlobRequest, LinkBlobResponse>;
   /**
@@ -1950,6 +2414,13 @@ export interface BuildIndexServiceServer extends UntypedServiceImplementation {
    * Idempotent. Codes: NOT_FOUND (`kind: blob`) when the repository does not show it.
    */
   getBlobLink: handleUnaryCall<GetBlobLinkRequest, GetBlobLinkResponse>;
+  /**
+   * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
+   * there and will not send it.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: blob`) when the repository does not show it.
+   */
+  renewBlobLink: handleUnaryCall<RenewBlobLinkRequest, RenewBlobLinkResponse>;
   /**
    * Makes a blob of another repository visible in this one without moving bytes.
    *
@@ -1967,7 +2438,7 @@ export interface BuildIndexServiceServer extends UntypedServiceImplementation {
    *
    * Precondition: the owners hold the manifest's bytes. Everything the record refers to must be in the repository, except the subject.
    * Idempotent by digest and tags. Codes: FAILED_PRECONDITION (`kind: missing`, `digests`) when a reference is not in the repository;
-   * INVALID_ARGUMENT for malformed names.
+   * ABORTED (`kind: collected`, `fence`) as for LinkBlob; INVALID_ARGUMENT for malformed names.
    */
   putManifest: handleUnaryCall<PutManifestRequest, PutManifestResponse>;
   /**
@@ -1976,6 +2447,12 @@ export interface BuildIndexServiceServer extends UntypedServiceImplementation {
    * Idempotent. Codes: NOT_FOUND (`kind: manifest`).
    */
   getManifest: handleUnaryCall<GetManifestRequest, GetManifestResponse>;
+  /**
+   * Resolves a tag or a digest and keeps the manifest from being collected for the grace from now on, as RenewBlobLink does.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: manifest`).
+   */
+  renewManifest: handleUnaryCall<RenewManifestRequest, RenewManifestResponse>;
   /**
    * Deletes a manifest with every tag on it (by digest), or one tag (by tag).
    *
@@ -2006,7 +2483,8 @@ export interface BuildIndexServiceClient extends Client {
   /**
    * Makes a blob visible in a repository.
    *
-   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest.
+   * Precondition: the owners hold the blob. Idempotent by (repository, digest). Codes: INVALID_ARGUMENT for a malformed name or digest; ABORTED
+   * (`kind: collected`, `fence`) when an origin deletes the blob or did so after `fence`: place the bytes again, then link with the new fence.
    */
   linkBlob(
     request: LinkBlobRequest,
@@ -2042,6 +2520,27 @@ export interface BuildIndexServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetBlobLinkResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
+   * there and will not send it.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: blob`) when the repository does not show it.
+   */
+  renewBlobLink(
+    request: RenewBlobLinkRequest,
+    callback: (error: ServiceError | null, response: RenewBlobLinkResponse) => void,
+  ): ClientUnaryCall;
+  renewBlobLink(
+    request: RenewBlobLinkRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RenewBlobLinkResponse) => void,
+  ): ClientUnaryCall;
+  renewBlobLink(
+    request: RenewBlobLinkRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RenewBlobLinkResponse) => void,
   ): ClientUnaryCall;
   /**
    * Makes a blob of another repository visible in this one without moving bytes.
@@ -2088,7 +2587,7 @@ export interface BuildIndexServiceClient extends Client {
    *
    * Precondition: the owners hold the manifest's bytes. Everything the record refers to must be in the repository, except the subject.
    * Idempotent by digest and tags. Codes: FAILED_PRECONDITION (`kind: missing`, `digests`) when a reference is not in the repository;
-   * INVALID_ARGUMENT for malformed names.
+   * ABORTED (`kind: collected`, `fence`) as for LinkBlob; INVALID_ARGUMENT for malformed names.
    */
   putManifest(
     request: PutManifestRequest,
@@ -2124,6 +2623,26 @@ export interface BuildIndexServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetManifestResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Resolves a tag or a digest and keeps the manifest from being collected for the grace from now on, as RenewBlobLink does.
+   *
+   * Idempotent. Codes: NOT_FOUND (`kind: manifest`).
+   */
+  renewManifest(
+    request: RenewManifestRequest,
+    callback: (error: ServiceError | null, response: RenewManifestResponse) => void,
+  ): ClientUnaryCall;
+  renewManifest(
+    request: RenewManifestRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RenewManifestResponse) => void,
+  ): ClientUnaryCall;
+  renewManifest(
+    request: RenewManifestRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RenewManifestResponse) => void,
   ): ClientUnaryCall;
   /**
    * Deletes a manifest with every tag on it (by digest), or one tag (by tag).
