@@ -4,7 +4,7 @@ import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
 import { MeshImageReader } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
-import { type NodeContext, parseEndpoint, swarmLimits } from '#runtime';
+import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#runtime';
 import { DiskBlobStore } from '#storage';
 import type { AgentConfig } from './config.ts';
 import { agentHandlers } from './handlers.ts';
@@ -23,11 +23,15 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
   );
   const peer = lifecycle.use(
     'peer',
-    await PeerNode.open({ swarm: swarmLimits(config.swarm) }, { ...node, self: node.identity, store, directory }),
+    await PeerNode.open(
+      { swarm: swarmOptionsOf(config.swarm), networkEvents: config.networkEvents },
+      { ...node, self: node.identity, store, directory },
+    ),
   );
   const reader = new MeshImageReader({ index, blobs: peer });
 
   peer.attach(node.server);
+  node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.agent.v1.AgentService', AgentServiceService, agentHandlers({ reader, blobs: peer, store, clock }));
   node.description.store(store);
   node.description.component('ring', () => origins.state());

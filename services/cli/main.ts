@@ -4,6 +4,9 @@ import { isAppError, toAppError } from '#core';
 import { version } from '#runtime';
 import { certsCommand } from './certs.ts';
 import { devclusterCommand } from './devcluster/command.ts';
+import { eventsCommand } from './events.ts';
+import { limitsCommand, reloadCommand } from './limits.ts';
+import { linksCommand, penaltiesCommand } from './links.ts';
 import { preloadCommand } from './preload.ts';
 import { simCommand } from './sim.ts';
 import { statusCommand } from './status.ts';
@@ -17,6 +20,11 @@ const program = new Command('shoal')
   .addCommand(devclusterCommand())
   .addCommand(statusCommand())
   .addCommand(transfersCommand())
+  .addCommand(linksCommand())
+  .addCommand(penaltiesCommand())
+  .addCommand(limitsCommand())
+  .addCommand(reloadCommand())
+  .addCommand(eventsCommand())
   .addCommand(uploadsCommand())
   .addCommand(preloadCommand())
   .addCommand(simCommand());

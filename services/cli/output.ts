@@ -39,3 +39,8 @@ export function print(text: string): void {
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? Number(item) : item), 2));
 }
+
+/** The algorithm and the first 12 digits: enough to tell blobs of one table apart. */
+export function shortDigest(digest: string): string {
+  return digest.slice(0, digest.indexOf(':') + 13);
+}

@@ -4,7 +4,7 @@ import { OriginCluster, TrackerDirectory } from '#cluster';
 import type { Digest } from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { PeerNode } from '#peer';
-import { type NodeContext, swarmLimits } from '#runtime';
+import { type NodeContext, swarmOptionsOf, swarmPart } from '#runtime';
 import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
 import { BlobKeeper } from './blob-keeper.ts';
 import type { OriginConfig } from './config.ts';
@@ -25,7 +25,10 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   );
   const peer = lifecycle.use(
     'peer',
-    await PeerNode.open({ swarm: swarmLimits(config.swarm), fsync: true }, { ...node, self: node.identity, store, directory }),
+    await PeerNode.open(
+      { swarm: swarmOptionsOf(config.swarm), networkEvents: config.networkEvents, fsync: true },
+      { ...node, self: node.identity, store, directory },
+    ),
   );
   const backend = await openBackend(config, node);
   const db = await openDatabase(join(config.store.directory, 'write-back'));
@@ -46,6 +49,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   const keeper: BlobKeeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
 
   peer.attach(node.server);
+  node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));
   node.description.store(store);
   node.description.component('ring', () => origins.state());

@@ -1,6 +1,6 @@
 /** The origin's config file. An example stands in deploy/config/origin.yaml. */
 import { z } from 'zod';
-import { commonParts, durationMs, members, originsPart, storePart, swarmPart } from '#runtime';
+import { commonParts, durationMs, members, networkEventsPart, originsPart, storePart, swarmPart } from '#runtime';
 
 const fileBackend = z.strictObject({
   type: z.literal('file'),
@@ -12,6 +12,7 @@ export const originConfig = z.strictObject({
   ...commonParts,
   store: storePart,
   swarm: swarmPart,
+  networkEvents: networkEventsPart,
   origins: originsPart,
   trackers: members,
   /** Durable storage behind the origins; without one the origins' disks are all there is. */

@@ -6,7 +6,7 @@ import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
 import { BlobHolders, MeshImageReader, MeshImageWriter } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
-import { type NodeContext, parseEndpoint, swarmLimits } from '#runtime';
+import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#runtime';
 import { DiskBlobStore, UploadStore } from '#storage';
 import type { ProxyConfig } from './config.ts';
 import { proxyHandlers } from './handlers.ts';
@@ -32,7 +32,10 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   );
   const peer = lifecycle.use(
     'peer',
-    await PeerNode.open({ swarm: swarmLimits(config.swarm) }, { ...node, self: node.identity, store, directory }),
+    await PeerNode.open(
+      { swarm: swarmOptionsOf(config.swarm), networkEvents: config.networkEvents },
+      { ...node, self: node.identity, store, directory },
+    ),
   );
   const holders = new BlobHolders({ ...node, store, origins });
   const holds: BlobHolders['holds'] = async (digest, options) => holders.holds(digest, options);
@@ -41,6 +44,7 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   const writer = await MeshImageWriter.open({ ...node, index, origins, uploads, store, self, holds });
 
   peer.attach(node.server);
+  node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.proxy.v1.ProxyService', ProxyServiceService, proxyHandlers({ uploads }));
   node.description.store(store);
   node.description.component('ring', () => origins.state());

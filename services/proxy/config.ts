@@ -1,6 +1,6 @@
 /** The proxy's config file. An example stands in deploy/config/proxy.yaml. */
 import { z } from 'zod';
-import { commonParts, durationMs, members, originsPart, registryPart, storePart, swarmPart } from '#runtime';
+import { commonParts, durationMs, members, networkEventsPart, originsPart, registryPart, storePart, swarmPart } from '#runtime';
 
 export const proxyConfig = z.strictObject({
   ...commonParts,
@@ -17,6 +17,7 @@ export const proxyConfig = z.strictObject({
   /** Whether manifests, tags and blobs can be deleted through the registry. */
   deletes: z.boolean().default(true),
   swarm: swarmPart,
+  networkEvents: networkEventsPart,
   origins: originsPart,
   /** Owners that must hold a blob on disk before a push is acknowledged; fewer when fewer are configured. */
   writeQuorum: z.number().int().min(1).max(9).default(2),

@@ -4,6 +4,7 @@ import type { PeerDirectory } from '#cluster';
 import type { Clock, Digest, Logger, Meter, NodeIdentity, Rng } from '#core';
 import type { BlobStore } from '#storage';
 import type { Client, OutboundExchange, OutboundExchangeEvents, Target, WireService } from '#wire';
+import type { NetworkEvents } from './network-events.ts';
 
 /** The part of the wire's channel pool that is used here. */
 export interface PeerChannels {
@@ -21,4 +22,6 @@ export interface PeerNodeDeps {
   readonly rng: Rng;
   readonly logger: Logger;
   readonly meter: Meter;
+  /** Where network events go; its own when absent. */
+  readonly events?: NetworkEvents;
 }

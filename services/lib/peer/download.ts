@@ -22,6 +22,7 @@ import type { LinkId, PeerOffer, ReaderId } from '#swarm';
 import type { ExchangeRefusal } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
+import type { NetworkEvents } from './network-events.ts';
 import type { ResolvedPeerOptions } from './options.ts';
 import type { LinkObserver, OutboundLinks } from './outbound-links.ts';
 import { PieceWaiters } from './piece-waiters.ts';
@@ -40,6 +41,7 @@ export interface DownloadDeps {
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
   readonly background: Background;
+  readonly events: NetworkEvents;
   /** Called once, when it is complete, failed or abandoned, before its waiters hear of it. */
   readonly ended: (download: Download, outcome: DownloadOutcome) => void;
 }
@@ -169,23 +171,26 @@ export class Download implements LinkObserver {
 
   /** Carries out `write-piece`: verifies, hands to readers, writes, and tells the engine. */
   write(link: LinkId, piece: number): void {
-    const { engine, outbound, metrics, logger } = this.#deps;
+    const { engine, outbound, metrics, logger, events } = this.#deps;
+    const { digest } = this;
     const blob = this.#blob;
     const received = outbound.take(link, piece);
     if (blob === undefined || received === undefined || this.#state !== 'running') {
-      engine.post({ type: 'piece-unwritable', digest: this.digest, piece });
+      engine.post({ type: 'piece-unwritable', digest, piece });
       return;
     }
     const { peer, bytes } = received;
     const { role } = identityOf(peer);
     if (!verifyPiece(blob.metainfo, piece, bytes)) {
       metrics.corruptPieces.add(1, { role });
-      logger.warn('a source sent a corrupt piece', { digest: this.digest, peer, piece });
-      engine.post({ type: 'piece-corrupt', digest: this.digest, piece, peer });
+      logger.warn('a source sent a corrupt piece', { digest, peer, piece });
+      if (events.active) events.emit({ type: 'piece-rejected', digest, peer, direction: 'outbound', piece, reason: 'corrupt' });
+      engine.post({ type: 'piece-corrupt', digest, piece, peer });
       return;
     }
     metrics.receivedPieces.add(1, { role });
     metrics.receivedBytes.add(bytes.byteLength, { role });
+    if (events.active) events.emit({ type: 'piece-received', digest, peer, direction: 'outbound', piece, sizeBytes: bytes.byteLength });
     this.#waiters.arrived(piece, bytes);
     this.#deps.background.run(this.#write(blob, piece, bytes));
   }
@@ -229,6 +234,7 @@ export class Download implements LinkObserver {
       this.#blob = blob;
       this.#state = 'running';
       this.ready.resolve();
+      this.#tellStarted(metainfo, partial.have.count);
       if (partial.have.isFull) return this.completed();
       this.#deps.shelf.host(blob);
       this.#deps.engine.post({ type: 'blob-wanted', metainfo, have: partial.have });
@@ -237,6 +243,11 @@ export class Download implements LinkObserver {
     } catch (error) {
       this.fail(toAppError(error));
     }
+  }
+
+  #tellStarted({ digest, sizeBytes, pieceCount }: Metainfo, presentCount: number): void {
+    const { events } = this.#deps;
+    if (events.active) events.emit({ type: 'download-started', digest, sizeBytes, pieceCount, presentCount });
   }
 
   async #write(blob: SharedBlob<PartialBlob>, piece: number, bytes: Uint8Array): Promise<void> {

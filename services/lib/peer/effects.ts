@@ -7,6 +7,7 @@ import type { Downloads } from './downloads.ts';
 import type { Engine } from './engine.ts';
 import type { InboundLinks } from './inbound-links.ts';
 import type { PeerMetrics } from './metrics.ts';
+import type { NetworkEvents } from './network-events.ts';
 import type { OutboundLinks } from './outbound-links.ts';
 
 export interface EffectParts {
@@ -16,6 +17,7 @@ export interface EffectParts {
   readonly outbound: OutboundLinks;
   readonly directory: PeerDirectory;
   readonly metrics: PeerMetrics;
+  readonly events: NetworkEvents;
 }
 
 /** Never throws for operating errors: they come back to the engine as events. */
@@ -35,7 +37,7 @@ export function carryOut(effect: Effect, parts: EffectParts): void {
       write(effect, parts);
       break;
     case 'drop-piece':
-      parts.metrics.droppedPieces.add(1);
+      drop(effect, parts);
       break;
     case 'accept':
       inbound.accept(effect.link, effect.have);
@@ -53,8 +55,8 @@ export function carryOut(effect: Effect, parts: EffectParts): void {
       inbound.serve(effect.link, effect.piece);
       break;
     case 'close':
-      inbound.close(effect.link);
-      outbound.close(effect.link);
+      inbound.close(effect.link, effect.reason);
+      outbound.close(effect.link, effect.reason);
       break;
     case 'announce':
       announce(effect, parts);
@@ -80,6 +82,13 @@ function write({ link, digest, piece }: Extract<Effect, { type: 'write-piece' }>
   const download = downloads.get(digest);
   if (download === undefined) engine.post({ type: 'piece-unwritable', digest, piece });
   else download.write(link, piece);
+}
+
+function drop({ link, digest, piece }: Extract<Effect, { type: 'drop-piece' }>, { metrics, events, outbound }: EffectParts): void {
+  metrics.droppedPieces.add(1);
+  if (!events.active) return;
+  const peer = outbound.take(link, piece)?.peer;
+  if (peer !== undefined) events.emit({ type: 'piece-rejected', digest, peer, direction: 'outbound', piece, reason: 'duplicate' });
 }
 
 /** That a blob is complete is told once it is committed; of a blob that is loaded to be served it has been told before. */

@@ -3,10 +3,10 @@
  * a queue, so nothing is ever re-entered.
  */
 import type { Clock } from '#core';
-import type { Effect, LinkId, Swarm, SwarmEvent } from '#swarm';
+import type { Effect, LinkId, Swarm, SwarmEvent, SwarmOptions } from '#swarm';
 
 /** The part of the engine that is driven. */
-export type DrivenSwarm = Pick<Swarm, 'apply' | 'newLink' | 'nextDeadlineMs'>;
+export type DrivenSwarm = Pick<Swarm, 'apply' | 'newLink' | 'nextDeadlineMs' | 'setOptions'>;
 
 export interface EngineDeps {
   readonly swarm: DrivenSwarm;
@@ -53,6 +53,12 @@ export class Engine {
       this.#running = false;
     }
     this.#arm();
+  }
+
+  /** Replaces the limits and looks at once what they allow now. */
+  setOptions(options: SwarmOptions): void {
+    this.#swarm.setOptions(options);
+    this.post({ type: 'tick' });
   }
 
   /** No event is applied any more and no timer is left. */

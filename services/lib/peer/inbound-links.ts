@@ -1,9 +1,10 @@
 /** The links on which this node serves: exchanges in, events to the engine, pieces from disk to the transport. */
 import { assert, type Bitfield, type Clock, type Digest, identityOf, type Logger, pieceSize, type Role, toAppError } from '#core';
-import type { LinkId, RefusalReason } from '#swarm';
+import type { CloseReason, LinkId, RefusalReason } from '#swarm';
 import { type InboundExchange, pieceFrame } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
+import type { NetworkEvents } from './network-events.ts';
 import type { Shelf } from './shelf.ts';
 import { type Background, ByteBudget } from './waiting.ts';
 
@@ -14,7 +15,10 @@ export interface InboundLinksDeps {
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
   readonly background: Background;
+  readonly events: NetworkEvents;
 }
+
+const direction = 'inbound';
 
 interface Link {
   readonly exchange: InboundExchange;
@@ -46,16 +50,22 @@ export class InboundLinks {
 
   /** A peer opened an exchange. Its listener is set before this returns. */
   add(exchange: InboundExchange): void {
-    const { engine, shelf } = this.#deps;
+    const { engine, shelf, events } = this.#deps;
     const link = engine.newLink();
     const { digest, peer } = exchange;
     this.#links.set(link, { exchange, digest, role: identityOf(peer).role });
     shelf.linkOpened(digest);
     exchange.listen({
-      requested: (pieces) => engine.post({ type: 'pieces-requested', link, pieces }),
+      requested: (pieces) => {
+        if (events.active) for (const piece of pieces) events.emit({ type: 'piece-requested', digest, peer, direction, piece });
+        engine.post({ type: 'pieces-requested', link, pieces });
+      },
       cancelled: (pieces) => engine.post({ type: 'pieces-cancelled', link, pieces }),
       closed: (error) => {
-        if (this.#forget(link) !== undefined) engine.post({ type: 'link-closed', link, failed: error !== undefined });
+        const entry = this.#forget(link);
+        if (entry === undefined) return;
+        this.#tellDown(entry, error?.message ?? 'ended by the peer');
+        engine.post({ type: 'link-closed', link, failed: error !== undefined });
       },
     });
     engine.post({ type: 'link-requested', link, digest, peer });
@@ -66,11 +76,20 @@ export class InboundLinks {
   }
 
   accept(link: LinkId, have: Bitfield): void {
-    this.#links.get(link)?.exchange.accept(have);
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    const { events } = this.#deps;
+    if (events.active) events.emit({ type: 'link-up', digest: entry.digest, peer: entry.exchange.peer, direction });
+    entry.exchange.accept(have);
   }
 
   refuse(link: LinkId, reason: RefusalReason, retryAfterMs: number): void {
-    this.#forget(link)?.exchange.refuse(reason, retryAfterMs);
+    const entry = this.#forget(link);
+    if (entry === undefined) return;
+    const { events } = this.#deps;
+    if (events.active)
+      events.emit({ type: 'link-refused', digest: entry.digest, peer: entry.exchange.peer, direction, reason, retryAfterMs });
+    entry.exchange.refuse(reason, retryAfterMs);
   }
 
   tellHave(link: LinkId, pieces: readonly number[]): void {
@@ -78,11 +97,22 @@ export class InboundLinks {
   }
 
   refusePiece(link: LinkId, piece: number, reason: RefusalReason): void {
-    this.#links.get(link)?.exchange.pieceRefused(piece, reason);
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    const { events } = this.#deps;
+    if (events.active) {
+      const { digest, exchange } = entry;
+      const rejection = reason === 'unknown-blob' ? 'not-have' : reason;
+      events.emit({ type: 'piece-rejected', digest, peer: exchange.peer, direction, piece, reason: rejection });
+    }
+    entry.exchange.pieceRefused(piece, reason);
   }
 
-  close(link: LinkId): void {
-    this.#forget(link)?.exchange.close();
+  close(link: LinkId, reason: CloseReason | 'shutdown'): void {
+    const entry = this.#forget(link);
+    if (entry === undefined) return;
+    this.#tellDown(entry, reason);
+    entry.exchange.close();
   }
 
   /** Reads the piece and sends it; the engine hears how it ended. */
@@ -98,11 +128,11 @@ export class InboundLinks {
   }
 
   closeAll(): void {
-    for (const link of [...this.#links.keys()]) this.close(link);
+    for (const link of [...this.#links.keys()]) this.close(link, 'shutdown');
   }
 
   async #serve(link: LinkId, entry: Link, piece: number): Promise<void> {
-    const { engine, shelf, logger } = this.#deps;
+    const { engine, shelf, logger, events } = this.#deps;
     const metainfo = shelf.metainfo(entry.digest);
     if (metainfo === undefined) return engine.post({ type: 'piece-unreadable', link, piece });
     const sizeBytes = pieceSize(metainfo, piece);
@@ -125,6 +155,9 @@ export class InboundLinks {
       if (!(await this.#send(link, entry, piece, frame))) return;
       this.#deps.metrics.sentBytes.add(sizeBytes, { role: entry.role });
       this.#deps.metrics.sentPieces.add(1, { role: entry.role });
+      if (events.active) {
+        events.emit({ type: 'piece-sent', digest: entry.digest, peer: entry.exchange.peer, direction, piece, sizeBytes });
+      }
       engine.post({ type: 'piece-sent', link, piece, sizeBytes });
     } finally {
       this.#budget.release(sizeBytes);
@@ -149,8 +182,14 @@ export class InboundLinks {
     const entry = this.#forget(link);
     if (entry === undefined) return;
     this.#deps.logger.debug('a link was ended while serving', { digest: entry.digest, peer: entry.exchange.peer, why });
+    this.#tellDown(entry, why);
     entry.exchange.close();
     this.#deps.engine.post({ type: 'link-closed', link, failed: true });
+  }
+
+  #tellDown({ digest, exchange }: Link, reason: string): void {
+    const { events } = this.#deps;
+    if (events.active) events.emit({ type: 'link-down', digest, peer: exchange.peer, direction, reason, wasUp: true });
   }
 
   #forget(link: LinkId): Link | undefined {

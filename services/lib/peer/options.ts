@@ -1,6 +1,7 @@
 /** Every limit of the peer library: default, bounds and the reason for them. */
 import { AppError } from '#core';
 import { type SwarmOptions, swarmOptions } from '#swarm';
+import type { NetworkEventFileOptions } from './network-event-file.ts';
 
 const mebi = 1024 * 1024;
 
@@ -29,6 +30,8 @@ export interface PeerOptions extends Partial<PeerLimits> {
   readonly swarm?: Partial<SwarmOptions>;
   /** Sync every finished blob to disk, as an origin must. Default false: an agent can fetch again. */
   readonly fsync?: boolean;
+  /** Write every network event to this file; none when absent. */
+  readonly networkEvents?: NetworkEventFileOptions | undefined;
 }
 
 /** {@link PeerOptions} with every default filled in. */

@@ -1,9 +1,11 @@
 /** The links on which this node downloads: dials, requests, and the received pieces until the engine says what becomes of them. */
 import { AppError, Bitfield, type Clock, type Digest, identityOf, type Logger, type PeerId, toAppError } from '#core';
-import type { LinkId } from '#swarm';
+import type { CloseReason, LinkId } from '#swarm';
 import type { ExchangeRefusal, OutboundExchange } from '#wire';
 import type { PeerChannels } from './deps.ts';
 import type { Engine } from './engine.ts';
+import type { PieceRejectionReason } from './network-event.ts';
+import type { NetworkEvents } from './network-events.ts';
 
 /** What a download wants to know of its links, for its watchdog and its messages. */
 export interface LinkObserver {
@@ -15,6 +17,7 @@ export interface LinkObserver {
 
 /** Dials of a blob that begin at once while it has no open link: TLS handshakes side by side all end late, and the first byte with them. */
 const firstDialCount = 2;
+const direction = 'outbound';
 /** The other dials begin with the first piece, or after this: the first handshake of a process takes about 50 ms. */
 const dialStaggerMs = 80;
 
@@ -23,6 +26,7 @@ export interface OutboundLinksDeps {
   readonly engine: Engine;
   readonly channels: PeerChannels;
   readonly logger: Logger;
+  readonly events: NetworkEvents;
 }
 
 export interface DialTarget {
@@ -101,13 +105,14 @@ export class OutboundLinks {
   }
 
   #begin(link: LinkId, entry: Link, { digest, peer, endpoint }: DialTarget, pieceCount: number): void {
-    const { engine, channels } = this.#deps;
+    const { engine, channels, events } = this.#deps;
     try {
       entry.exchange = channels.dialExchange({ endpoint, ...identityOf(peer) }, digest, {
         accepted: (complete, bitfield) => this.#accepted(link, complete, bitfield, pieceCount),
         refused: (reason, retryAfterMs) => {
           if (!this.#remove(link)) return;
           entry.observer.linkRefused(peer, reason);
+          if (events.active) events.emit({ type: 'link-refused', digest, peer, direction, reason, retryAfterMs });
           engine.post({ type: 'link-refused', link, reason, retryAfterMs });
         },
         have: (pieces) => {
@@ -115,7 +120,9 @@ export class OutboundLinks {
         },
         piece: (index, bytes) => this.#received(link, index, bytes),
         pieceRefused: (piece, reason) => {
-          if (this.#links.has(link)) engine.post({ type: 'piece-refused', link, piece, reason });
+          if (!this.#links.has(link)) return;
+          if (events.active) events.emit({ type: 'piece-rejected', digest, peer, direction, piece, reason: rejectionOf(reason) });
+          engine.post({ type: 'piece-refused', link, piece, reason });
         },
         closed: (error) => this.#closed(link, error),
       });
@@ -129,16 +136,24 @@ export class OutboundLinks {
   }
 
   request(link: LinkId, pieces: readonly number[]): void {
-    this.#links.get(link)?.exchange?.request(pieces);
+    const entry = this.#links.get(link);
+    if (entry === undefined) return;
+    const { events } = this.#deps;
+    if (events.active) {
+      const { digest, peer } = entry;
+      for (const piece of pieces) events.emit({ type: 'piece-requested', digest, peer, direction, piece });
+    }
+    entry.exchange?.request(pieces);
   }
 
   cancel(link: LinkId, pieces: readonly number[]): void {
     this.#links.get(link)?.exchange?.cancel(pieces);
   }
 
-  close(link: LinkId): void {
+  close(link: LinkId, reason: CloseReason | 'shutdown'): void {
     const entry = this.#remove(link);
     if (entry === undefined) return;
+    this.#tellDown(entry, reason);
     entry.observer.linkEnded(entry.peer, entry.opened, undefined);
     entry.exchange?.close();
   }
@@ -171,7 +186,7 @@ export class OutboundLinks {
     this.#waiting = [];
     this.#cancelStagger?.();
     this.#cancelStagger = undefined;
-    for (const link of [...this.#links.keys()]) this.close(link);
+    for (const link of [...this.#links.keys()]) this.close(link, 'shutdown');
   }
 
   #accepted(link: LinkId, complete: boolean, bitfield: Uint8Array, pieceCount: number): void {
@@ -188,6 +203,8 @@ export class OutboundLinks {
     entry.opened = true;
     if (this.#paused) entry.exchange?.pause();
     entry.observer.linkOpened(entry.peer);
+    const { events } = this.#deps;
+    if (events.active) events.emit({ type: 'link-up', digest: entry.digest, peer: entry.peer, direction });
     this.#deps.engine.post({ type: 'link-accepted', link, have });
   }
 
@@ -205,12 +222,18 @@ export class OutboundLinks {
   #closed(link: LinkId, error: Error | undefined): void {
     const entry = this.#remove(link);
     if (entry === undefined) return;
+    this.#tellDown(entry, error?.message ?? 'ended by the peer');
     entry.observer.linkEnded(entry.peer, entry.opened, error);
     if (error !== undefined) {
       const { code, message } = error instanceof AppError ? error : toAppError(error);
       this.#deps.logger.debug('a link to a source ended', { digest: entry.digest, peer: entry.peer, code, why: message });
     }
     this.#deps.engine.post({ type: 'link-closed', link, failed: error !== undefined });
+  }
+
+  #tellDown({ digest, peer, opened }: Link, reason: string): void {
+    const { events } = this.#deps;
+    if (events.active) events.emit({ type: 'link-down', digest, peer, direction, reason, wasUp: opened });
   }
 
   #remove(link: LinkId): Link | undefined {
@@ -220,4 +243,9 @@ export class OutboundLinks {
     this.#beginWaiting(entry.digest);
     return entry;
   }
+}
+
+/** A piece of a blob that the peer does not know of (any more) is one that it does not have. */
+function rejectionOf(reason: ExchangeRefusal): PieceRejectionReason {
+  return reason === 'unknown-blob' ? 'not-have' : reason;
 }

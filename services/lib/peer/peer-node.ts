@@ -3,6 +3,7 @@
  * blobs to the service around it.
  */
 import { AppError, assertNever, type BlobReader, type Clock, type Digest, isTiny, type Logger, type Metainfo, peerIdOf } from '#core';
+import { NetworkEventServiceService } from '#gen/shoal/peer/v1/network_event_service';
 import { TransferServiceService } from '#gen/shoal/peer/v1/transfer_service';
 import { type PeerOffer, type ReaderId, Swarm, type TransferSnapshot } from '#swarm';
 import { digestFromProto, type WireServer } from '#wire';
@@ -12,7 +13,11 @@ import { Downloads } from './downloads.ts';
 import { carryOut, type EffectParts } from './effects.ts';
 import { Engine } from './engine.ts';
 import { InboundLinks } from './inbound-links.ts';
+import { Limits } from './limits.ts';
 import { type PeerMetrics, peerMetrics, registerGauges } from './metrics.ts';
+import { NetworkEventFile } from './network-event-file.ts';
+import { networkEventHandlers } from './network-event-service.ts';
+import { NetworkEvents } from './network-events.ts';
 import { type PeerOptions, peerOptions, type ResolvedPeerOptions } from './options.ts';
 import { OutboundLinks } from './outbound-links.ts';
 import { BytesReader, DownloadReader, StoredReader } from './readers.ts';
@@ -22,6 +27,7 @@ import { TransferLog } from './transfer-log.ts';
 import { transferHandlers } from './transfer-service.ts';
 import type { BlobFetcher, PeerCallOptions } from './types.ts';
 import { abortable, Background } from './waiting.ts';
+import { watchedDirectory } from './watched-directory.ts';
 
 /** Labels of the time to first byte: where the bytes came from. */
 type FirstByteSource = 'disk' | 'tiny' | 'swarm';
@@ -32,6 +38,9 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #metrics: PeerMetrics;
+  readonly #events: NetworkEvents;
+  /** The limits of the swarm, which may change while transfers run. */
+  readonly limits: Limits;
   readonly #engine: Engine;
   readonly #shelf: Shelf;
   readonly #inbound: InboundLinks;
@@ -42,13 +51,16 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
   readonly #background = new Background();
   readonly #stopped = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
+  #eventFile: NetworkEventFile | undefined;
   #lastReader: ReaderId = 0;
   #draining = false;
 
   private constructor(options: ResolvedPeerOptions, deps: PeerNodeDeps) {
-    const { clock, store, directory, channels, meter } = deps;
+    const { clock, store, channels, meter, events = new NetworkEvents(deps) } = deps;
+    const directory = watchedDirectory(deps.directory, events);
     this.#options = options;
-    this.#deps = deps;
+    this.#deps = { ...deps, directory };
+    this.#events = events;
     this.#clock = clock;
     this.#logger = deps.logger.child({ module: 'peer' });
     this.#metrics = peerMetrics(meter);
@@ -60,11 +72,13 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
       channels,
       logger: this.#logger,
       metrics: this.#metrics,
+      events,
       rng: deps.rng,
       background: this.#background,
     };
     this.#log = new TransferLog(options, swarm);
     this.#engine = new Engine({ swarm, clock, carryOut: (effect) => carryOut(effect, parts) });
+    this.limits = new Limits(options.swarm, { apply: (changed) => this.#engine.setOptions(changed), logger: this.#logger });
     this.#shelf = new Shelf(options, { ...common, engine: this.#engine, beforeUnload: (digest) => this.#log.update(digest) });
     this.#inbound = new InboundLinks(options, { ...common, engine: this.#engine, shelf: this.#shelf });
     this.#outbound = new OutboundLinks(options, { ...common, engine: this.#engine });
@@ -92,9 +106,10 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     });
   }
 
-  /** Starts the node's part in the swarm: the blobs in the store are announced in the background. Throws `invalid-argument` for an option out of bounds. */
+  /** Starts the node's part in the swarm: the blobs in the store are announced in the background. Throws `invalid-argument` for an option out of bounds, `failed-precondition` when the event file cannot be opened. */
   static async open(options: PeerOptions, deps: PeerNodeDeps): Promise<PeerNode> {
     const node = new PeerNode(peerOptions(options), deps);
+    if (options.networkEvents !== undefined) node.#eventFile = await NetworkEventFile.open(options.networkEvents, node.#events, deps);
     node.#unsubscribe.push(
       deps.directory.onOffer((digest, peers) => node.#downloads.offer(digest, peers)),
       deps.store.onRemoved((digest) => node.#removed(digest)),
@@ -103,19 +118,25 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     return node;
   }
 
-  /** Serves PeerService and TransferService; before the server listens. */
+  /** Serves PeerService, TransferService and NetworkEventService; before the server listens. */
   attach(server: WireServer): void {
     server.addPeerService({
       exchange: (exchange) => this.#inbound.add(exchange),
       fetchBlob: async (request, { caller }) => {
         if (this.#draining) throw new AppError('unavailable', 'the node is shutting down; ask another owner');
-        const data = await readTiny(this.#deps.store, digestFromProto(request.digest));
+        const digest = digestFromProto(request.digest);
+        const data = await readTiny(this.#deps.store, digest);
         this.#metrics.sentPieces.add(1, { role: caller.role });
         this.#metrics.sentBytes.add(data.byteLength, { role: caller.role });
+        if (this.#events.active) {
+          const link = { digest, peer: peerIdOf(caller), direction: 'inbound', piece: 0 } as const;
+          this.#events.emit({ type: 'piece-sent', ...link, sizeBytes: data.byteLength });
+        }
         return { data };
       },
     });
-    server.addService('shoal.peer.v1.TransferService', TransferServiceService, transferHandlers(this.#log, this.#clock));
+    server.addService('shoal.peer.v1.TransferService', TransferServiceService, transferHandlers(this.#log, this.limits, this.#clock));
+    server.addService('shoal.peer.v1.NetworkEventService', NetworkEventServiceService, networkEventHandlers(this.#events));
   }
 
   async open(digest: Digest, hint: { readonly sizeBytes?: number }, { signal }: PeerCallOptions): Promise<BlobReader> {
@@ -202,6 +223,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     this.#engine.stop();
     await this.#shelf.close();
     await this.#background.idle();
+    await this.#eventFile?.[Symbol.asyncDispose]();
   }
 
   async #tinyBytes(digest: Digest, hint: { readonly sizeBytes?: number }, signal: AbortSignal): Promise<Uint8Array | undefined> {
@@ -259,6 +281,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     const { digest } = download;
     this.#metrics.transfers.add(1, { outcome: outcome.type });
     const snapshot = this.#log.current(digest);
+    this.#tellEnded(download, outcome);
     const fields = { digest, durationMs: this.#clock.nowMs() - download.startedMs, ...sourceFields(snapshot) };
     switch (outcome.type) {
       case 'complete':
@@ -277,6 +300,17 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     this.#shelf.drop(digest);
     this.#deps.directory.update(digest, { state: 'gone', peersWanted: 0 });
     if (outcome.type === 'failed' && outcome.error.code === 'data-loss' && !download.ownersOnly) this.#restart(digest);
+  }
+
+  #tellEnded({ digest, startedMs, metainfo }: Download, outcome: DownloadOutcome): void {
+    if (!this.#events.active) return;
+    if (outcome.type !== 'complete') {
+      const { code, message } = outcome.type === 'failed' ? outcome.error : { code: 'cancelled', message: 'nobody waits for it any more' };
+      this.#events.emit({ type: 'download-failed', digest, code, message });
+      return;
+    }
+    const sizeBytes = metainfo?.sizeBytes ?? this.#deps.store.stat(digest)?.sizeBytes ?? 0;
+    this.#events.emit({ type: 'blob-complete', digest, sizeBytes, durationMs: this.#clock.nowMs() - startedMs });
   }
 
   #completed(download: Download, fields: { readonly durationMs: number }, snapshot: TransferSnapshot | undefined): void {

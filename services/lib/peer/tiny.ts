@@ -21,6 +21,7 @@ import type { PeerOffer } from '#swarm';
 import { digestToProto } from '#wire';
 import type { PeerChannels } from './deps.ts';
 import type { PeerMetrics } from './metrics.ts';
+import type { NetworkEvents } from './network-events.ts';
 import type { ResolvedPeerOptions } from './options.ts';
 
 export interface TinyDeps {
@@ -32,6 +33,7 @@ export interface TinyDeps {
   readonly rng: Rng;
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
+  readonly events: NetworkEvents;
 }
 
 export class TinyFetcher {
@@ -59,6 +61,7 @@ export class TinyFetcher {
 
   async #fetch(digest: Digest): Promise<Uint8Array | undefined> {
     const { directory, rng, self } = this.#deps;
+    const startedMs = this.#deps.clock.nowMs();
     const owners = shuffle(
       directory.owners(digest).filter(({ peer }) => peer !== self),
       rng,
@@ -67,7 +70,9 @@ export class TinyFetcher {
     const bytes = await this.#race(digest, owners);
     if (bytes === undefined) return undefined;
     await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
-    this.#deps.directory.update(digest, { state: 'complete', peersWanted: 0 });
+    directory.update(digest, { state: 'complete', peersWanted: 0 });
+    const { events, clock } = this.#deps;
+    if (events.active) events.emit({ type: 'blob-complete', digest, sizeBytes: bytes.byteLength, durationMs: clock.nowMs() - startedMs });
     return bytes;
   }
 
@@ -105,22 +110,27 @@ export class TinyFetcher {
 
   /** Undefined for any failure. */
   async #ask(digest: Digest, owner: PeerOffer, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const { channels, logger, metrics } = this.#deps;
-    const identity = identityOf(owner.peer);
+    const { channels, logger, metrics, events } = this.#deps;
+    const { peer } = owner;
+    const identity = identityOf(peer);
+    const link = { digest, peer, direction: 'outbound', piece: 0 } as const;
     try {
+      if (events.active) events.emit({ type: 'piece-requested', ...link });
       const client = channels.client(PeerServiceService, { endpoint: owner.endpoint, ...identity });
       const { data } = await client.fetchBlob({ digest: digestToProto(digest) }, { signal, timeoutMs: this.#options.tinyTimeoutMs });
       if (data.byteLength > leafSizeBytes || digestOf(data, algorithmOf(digest)) !== digest) {
         metrics.corruptPieces.add(1, { role: identity.role });
-        logger.warn('an owner sent a corrupt blob', { digest, peer: owner.peer });
+        logger.warn('an owner sent a corrupt blob', { digest, peer });
+        if (events.active) events.emit({ type: 'piece-rejected', ...link, reason: 'corrupt' });
         return undefined;
       }
       metrics.receivedPieces.add(1, { role: identity.role });
       metrics.receivedBytes.add(data.byteLength, { role: identity.role });
+      if (events.active) events.emit({ type: 'piece-received', ...link, sizeBytes: data.byteLength });
       return data;
     } catch (error) {
       const { code, message } = toAppError(error);
-      if (!signal.aborted) logger.debug('an owner did not give a tiny blob', { digest, peer: owner.peer, code, why: message });
+      if (!signal.aborted) logger.debug('an owner did not give a tiny blob', { digest, peer, code, why: message });
       return undefined;
     }
   }

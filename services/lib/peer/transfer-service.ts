@@ -1,4 +1,4 @@
-/** TransferService: shows operators the transfers, links and penalties of this node. */
+/** TransferService: shows operators the transfers, links, penalties and limits of this node, and changes the limits. */
 import { AppError, assertNever, type Clock, identityOf } from '#core';
 import {
   LinkDirection,
@@ -10,6 +10,7 @@ import {
 } from '#gen/shoal/peer/v1/transfer_service';
 import type { LinkSnapshot, PenaltySnapshot, TransferSnapshot } from '#swarm';
 import { digestFromProto, digestToProto, type Handlers, nodeIdentityToProto, timestampToProto } from '#wire';
+import { type Limits, limitsFromProto, limitsToProto } from './limits.ts';
 import { type TransferLog, wallTimeOf } from './transfer-log.ts';
 
 const pageSizeDefault = 100;
@@ -18,7 +19,7 @@ const pageSizeMax = 1000;
 const listCountMax = 10_000;
 
 /** The handlers of TransferService. */
-export function transferHandlers(log: TransferLog, clock: Clock): Handlers<typeof TransferServiceService> {
+export function transferHandlers(log: TransferLog, limits: Limits, clock: Clock): Handlers<typeof TransferServiceService> {
   return {
     listTransfers: async ({ pageSize, pageToken }) => {
       if (pageSize > pageSizeMax) throw new AppError('invalid-argument', `page_size must be 0 to ${pageSizeMax}`);
@@ -51,6 +52,11 @@ export function transferHandlers(log: TransferLog, clock: Clock): Handlers<typeo
         .slice(0, listCountMax)
         .map((penalty) => penaltyMessage(penalty, clock)),
     }),
+    getLimits: async () => ({ limits: limitsToProto(limits.current) }),
+    updateLimits: async (request) => {
+      const { before, after } = limits.update(limitsFromProto(request.limits));
+      return { before: limitsToProto(before), after: limitsToProto(after) };
+    },
   };
 }
 

@@ -72,19 +72,14 @@ export const storePart = z.strictObject({
   capacity: sizeBytes(2 ** 20, 2 ** 60).default(50 * 2 ** 30),
 });
 
-/** Limits of the piece swarm. */
-export const swarmPart = z
+/** A file that gets every network event as a line of JSON; without it none is written. */
+export const networkEventsPart = z
   .strictObject({
-    /** Links on which this node downloads, for each blob. */
-    outboundLinks: z.number().int().min(1).max(100).default(20),
-    /** Links on which this node serves, for each blob. */
-    inboundLinks: z.number().int().min(1).max(1000).default(20),
-    /** Bytes per second to other peers; 0 is unlimited. */
-    egressPerSecond: sizeBytes(0, 2 ** 50).default(0),
-    /** Bytes per second from other peers; 0 is unlimited. */
-    ingressPerSecond: sizeBytes(0, 2 ** 50).default(0),
+    file: z.string().min(1),
+    /** Of the file and the one before it (`<file>.1`) together. */
+    maxBytes: sizeBytes(2 ** 20, 2 ** 40).default(100 * 2 ** 20),
   })
-  .prefault({});
+  .optional();
 
 /** The registry's HTTP listener. */
 export const registryPart = z.strictObject({
@@ -97,13 +92,3 @@ export const registryPart = z.strictObject({
 
 /** The parsed common parts. */
 export type CommonConfig = z.infer<z.ZodObject<typeof commonParts>>;
-
-/** The engine's names for the limits of {@link swarmPart}. */
-export function swarmLimits(swarm: z.infer<typeof swarmPart>) {
-  return {
-    outboundLinksPerBlob: swarm.outboundLinks,
-    inboundLinksPerBlob: swarm.inboundLinks,
-    egressBytesPerSec: swarm.egressPerSecond,
-    ingressBytesPerSec: swarm.ingressPerSecond,
-  };
-}

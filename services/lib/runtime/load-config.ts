@@ -25,7 +25,10 @@ function readConfigFile(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new AppError('not-found', `cannot read the config file ${file}: ${toAppError(error).message}`, { cause: error });
+    throw new AppError('not-found', `cannot read the config file ${file}: ${toAppError(error).message}`, {
+      cause: error,
+      data: { kind: 'config' },
+    });
   }
 }
 

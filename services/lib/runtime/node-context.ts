@@ -5,6 +5,7 @@ import { createLogger, startTelemetry } from '#telemetry';
 import { ChannelPool, WireServer } from '#wire';
 import { SystemClock, SystemRng } from './clock.ts';
 import type { CommonConfig } from './config-parts.ts';
+import type { ConfigReload } from './config-reload.ts';
 import { parseEndpoint } from './endpoint.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { NodeDescription } from './node-description.ts';
@@ -23,10 +24,12 @@ export interface NodeContext {
   readonly channels: ChannelPool;
   readonly server: WireServer;
   readonly description: NodeDescription;
+  /** Takes the parts of the config that can change while the process runs. */
+  readonly reload: ConfigReload;
 }
 
 /** Opens what a service of `role` needs; nothing listens yet. Throws `not-found` or `failed-precondition` when the certificate is missing or unusable. */
-export async function openNode(role: Role, config: CommonConfig): Promise<NodeContext> {
+export async function openNode(role: Role, config: CommonConfig, reload: ConfigReload): Promise<NodeContext> {
   const identity: NodeIdentity = { role, id: config.node.id };
   const clock = new SystemClock();
   const rng = new SystemRng();
@@ -44,9 +47,9 @@ export async function openNode(role: Role, config: CommonConfig): Promise<NodeCo
   const channels = lifecycle.use('channels', new ChannelPool({}, { certificates, clock, logger, meter, tracer }));
   const server = new WireServer(parseEndpoint(config.grpc.listen), { certificates, clock, logger, meter, tracer });
   const advertise = advertisedEndpoint(config.grpc);
-  const description = new NodeDescription({ certificates, clock });
+  const description = new NodeDescription({ certificates, clock, reload, logger });
   description.attach(server);
-  return { identity, advertise, lifecycle, clock, rng, logger, meter, tracer, certificates, channels, server, description };
+  return { identity, advertise, lifecycle, clock, rng, logger, meter, tracer, certificates, channels, server, description, reload };
 }
 
 function advertisedEndpoint(grpc: CommonConfig['grpc']): string {

@@ -1,9 +1,10 @@
-/** Answers NodeService: who this node is and how its parts are. */
+/** Answers NodeService: who this node is, how its parts are, and what is new in its config file. */
 
-import type { Clock } from '#core';
+import type { Clock, Logger } from '#core';
 import { NodeServiceService } from '#gen/shoal/node/v1/node_service';
 import type { CertificateSource } from '#pki';
 import { nodeIdentityToProto, timestampToProto, type WireServer } from '#wire';
+import type { ConfigReload } from './config-reload.ts';
 import { version } from './version.ts';
 
 /** The state of one part, e.g. the ring. */
@@ -15,13 +16,22 @@ export interface ComponentState {
 export class NodeDescription {
   readonly #certificates: CertificateSource;
   readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #reload: ConfigReload;
   readonly #startedMs: number;
   readonly #components = new Map<string, () => ComponentState>();
   #usage: () => { readonly usedBytes: number; readonly capacityBytes: number } = () => ({ usedBytes: 0, capacityBytes: 0 });
 
-  constructor(deps: { readonly certificates: CertificateSource; readonly clock: Clock }) {
+  constructor(deps: {
+    readonly certificates: CertificateSource;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly reload: ConfigReload;
+  }) {
     this.#certificates = deps.certificates;
     this.#clock = deps.clock;
+    this.#logger = deps.logger;
+    this.#reload = deps.reload;
     this.#startedMs = deps.clock.nowMs();
   }
 
@@ -36,7 +46,18 @@ export class NodeDescription {
   }
 
   attach(server: WireServer): void {
-    server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode: async () => this.#describe() });
+    server.addService('shoal.node.v1.NodeService', NodeServiceService, {
+      getNode: async () => this.#describe(),
+      reloadConfig: async () => this.reloadConfig(),
+    });
+  }
+
+  /** Reads the config file again. Throws `invalid-argument` or `not-found`; nothing is changed then. */
+  reloadConfig() {
+    const { changes, restartKeys } = this.#reload.reload();
+    this.#logger.info('config reloaded', { changes, restartKeys });
+    const text = (value: unknown): string => JSON.stringify(value) ?? '';
+    return { changes: changes.map(({ key, before, after }) => ({ key, before: text(before), after: text(after) })), restartKeys };
   }
 
   #describe() {

@@ -1,10 +1,12 @@
 /** The main function of every service: config file, composition, listening, and a graceful end. */
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { stringify } from 'yaml';
 import type { z } from 'zod';
 import { isAppError, type Role, toAppError } from '#core';
 import type { CommonConfig } from './config-parts.ts';
+import { ConfigReload } from './config-reload.ts';
 import { stopOnFault } from './faults.ts';
 import { loadConfig } from './load-config.ts';
 import { type NodeContext, openNode } from './node-context.ts';
@@ -65,15 +67,19 @@ async function run<C extends CommonConfig>(program: ServiceProgram<C>): Promise<
   }
   const config = loadConfig(program.schema, values.config);
   if (values['print-config'] === true) return print(stringify(config).trimEnd());
-  return serve(program, config, { stopOnStdinEnd: values['stop-on-stdin-end'] === true });
+  const file = resolve(values.config);
+  const reload = new ConfigReload(config, () => loadConfig(program.schema, file));
+  return serve(program, config, reload, { stopOnStdinEnd: values['stop-on-stdin-end'] === true });
 }
 
 async function serve<C extends CommonConfig>(
   program: ServiceProgram<C>,
   config: C,
+  reload: ConfigReload,
   { stopOnStdinEnd }: { readonly stopOnStdinEnd: boolean },
 ): Promise<number> {
-  const node = await openNode(program.role, config);
+  const node = await openNode(program.role, config, reload);
+  reloadOnSighup(node);
   stopOnFault(node);
   if (stopOnStdinEnd) stopWithStdin(node);
   try {
@@ -90,6 +96,19 @@ async function serve<C extends CommonConfig>(
   node.logger.info('stopped', { exitCode });
   endSoon();
   return exitCode;
+}
+
+/** SIGHUP reads the config file again; a faulty one changes nothing. */
+function reloadOnSighup({ description, lifecycle, logger }: NodeContext): void {
+  const onHangup = (): void => {
+    try {
+      description.reloadConfig();
+    } catch (error) {
+      logger.warn('config not reloaded', { error: toAppError(error).message });
+    }
+  };
+  process.on('SIGHUP', onHangup);
+  lifecycle.onStop('reload', async () => void process.off('SIGHUP', onHangup));
 }
 
 function stopWithStdin({ lifecycle, logger }: NodeContext): void {

@@ -3,4 +3,5 @@ export { createLogger, type LogDestination, type LoggerOptions, type LogLevel, l
 export { OtelMeter } from './otel-meter.ts';
 export { OtelTracer, type OtelTracerDeps } from './otel-tracer.ts';
 export { redacted, redactFields } from './redact.ts';
+export { RotatingFile, type RotatingFileDeps, type RotatingFileOptions } from './rotating-file.ts';
 export { startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';

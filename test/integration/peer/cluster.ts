@@ -1,7 +1,7 @@
 /** Several PeerNodes in one process on real mutual-TLS sockets, with one tracker in memory. Everything ends with the test. */
 import type { TestContext } from 'node:test';
 import { type Logger, type Meter, type NodeIdentity, nullMeter, peerIdOf, SeededRng, silentLogger } from '#core';
-import { PeerNode, type PeerOptions } from '#peer';
+import { type NetworkEvents, PeerNode, type PeerOptions } from '#peer';
 import { type Authority, createAuthority, issueLeaf, parseTlsMaterial, StaticCertificateSource } from '#pki';
 import { SystemClock } from '#runtime';
 import { type BlobStore, DiskBlobStore, MemoryBlobStore } from '#storage';
@@ -23,6 +23,7 @@ export interface NodeSetup {
   readonly owner?: boolean;
   readonly logger?: Logger;
   readonly meter?: Meter;
+  readonly events?: NetworkEvents;
 }
 
 export interface TestNode {
@@ -78,6 +79,7 @@ export class PeerCluster {
       rng: new SeededRng(this.#seed),
       logger,
       meter,
+      ...(setup.events === undefined ? {} : { events: setup.events }),
     });
     const server = new WireServer({ host: '127.0.0.1', port: 0 }, { certificates, clock, logger, meter });
     node.attach(server);

@@ -6,7 +6,7 @@ import { NodeServiceService } from '#gen/shoal/node/v1/node_service';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { type AnnounceRequest, type AnnounceResponse, TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import type { CallContext, Handlers } from '#wire';
-import { deferred, Mesh } from './mesh.ts';
+import { deferred, Mesh, noReload } from './mesh.ts';
 
 const tracker = { role: 'tracker', id: 't1' } as const;
 type Answer = Awaited<ReturnType<Handlers<typeof NodeServiceService>['getNode']>>;
@@ -25,7 +25,7 @@ const node: Answer = {
 
 async function serveNode(mesh: Mesh, getNode: (context: CallContext) => Promise<Answer>) {
   return mesh.serve(tracker, (server) =>
-    server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode: (_request, context) => getNode(context) }),
+    server.addService('shoal.node.v1.NodeService', NodeServiceService, { ...noReload, getNode: (_request, context) => getNode(context) }),
   );
 }
 
@@ -294,7 +294,7 @@ test('a trace goes with the call, and calls are counted on both sides', async (t
   };
   const { target } = await mesh.serve(
     tracker,
-    (server) => server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode: async () => node }),
+    (server) => server.addService('shoal.node.v1.NodeService', NodeServiceService, { ...noReload, getNode: async () => node }),
     {},
     undefined,
     { tracer: serverTracer },

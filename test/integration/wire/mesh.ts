@@ -90,3 +90,6 @@ export function deferred<T = void>(): { readonly promise: Promise<T>; resolve(va
   });
   return { promise, resolve, reject };
 }
+
+/** The part of NodeService that these tests do not call. */
+export const noReload = { reloadConfig: async () => ({ changes: [], restartKeys: [] }) };

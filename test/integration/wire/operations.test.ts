@@ -10,7 +10,7 @@ import { NodeServiceService } from '#gen/shoal/node/v1/node_service';
 import { TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import { roleDnsName, StaticCertificateSource } from '#pki';
 import { ChannelPool, type Handlers, type WireServer } from '#wire';
-import { deferred, Mesh, realClock } from './mesh.ts';
+import { deferred, Mesh, noReload, realClock } from './mesh.ts';
 
 const tracker = { role: 'tracker', id: 't1' } as const;
 type Answer = Awaited<ReturnType<Handlers<typeof NodeServiceService>['getNode']>>;
@@ -29,7 +29,10 @@ const node: Answer = {
 
 function addNode(getNode: (caller: string) => Promise<Answer> = async () => node): (server: WireServer) => void {
   return (server) =>
-    server.addService('shoal.node.v1.NodeService', NodeServiceService, { getNode: (_request, { caller }) => getNode(peerIdOf(caller)) });
+    server.addService('shoal.node.v1.NodeService', NodeServiceService, {
+      ...noReload,
+      getNode: (_request, { caller }) => getNode(peerIdOf(caller)),
+    });
 }
 
 /** A tracker whose announce streams end when their signal says so. */

@@ -10,7 +10,7 @@ import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import { roleDnsName, StaticCertificateSource } from '#pki';
 import { ChannelPool, type Handlers } from '#wire';
-import { Mesh, realClock } from './mesh.ts';
+import { Mesh, noReload, realClock } from './mesh.ts';
 
 const nobody = {
   identity: undefined,
@@ -28,6 +28,7 @@ const tracker: NodeIdentity = { role: 'tracker', id: 't1' };
 
 /** Answers GetNode with the caller's peer id as the cluster. */
 const echoCaller: Handlers<typeof NodeServiceService> = {
+  ...noReload,
   getNode: async (_request, { caller }) => ({ ...nobody, cluster: peerIdOf(caller) }),
 };
 
@@ -173,6 +174,7 @@ test('a server with another id, or another role, than the target is refused by t
   let calls = 0;
   const { target } = await mesh.serve(tracker, (server) =>
     server.addService('shoal.node.v1.NodeService', NodeServiceService, {
+      ...noReload,
       getNode: async () => {
         calls += 1;
         return nobody;

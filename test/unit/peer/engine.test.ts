@@ -26,6 +26,10 @@ class FakeSwarm implements DrivenSwarm {
     return this.deadlineMs;
   }
 
+  setOptions(): void {
+    this.log.push('options');
+  }
+
   apply(event: SwarmEvent, nowMs: number): readonly Effect[] {
     this.log.push(event.type === 'link-closed' ? `closed ${event.link}` : `${event.type} at ${nowMs}`);
     this.#effects.length = 0;

@@ -7,6 +7,7 @@ import { blobOf } from '#test/support/storage-fixtures';
 import type { OutboundExchange, OutboundExchangeEvents } from '#wire';
 import type { PeerChannels } from '../../../services/lib/peer/deps.ts';
 import { Engine } from '../../../services/lib/peer/engine.ts';
+import { NetworkEvents } from '../../../services/lib/peer/network-events.ts';
 import { OutboundLinks } from '../../../services/lib/peer/outbound-links.ts';
 
 const { digest } = blobOf(1, 10).metainfo;
@@ -22,6 +23,7 @@ function fixture() {
     swarm: {
       newLink: () => 1,
       nextDeadlineMs: () => undefined,
+      setOptions: () => undefined,
       apply: (event) => {
         events.push(event);
         return [];
@@ -38,7 +40,10 @@ function fixture() {
       return { request: call('request'), cancel: call('cancel'), pause: call('pause'), resume: call('resume'), close: call('close') };
     },
   };
-  const links = new OutboundLinks({ heldBytesMax: 100 }, { engine, channels, clock, logger: silentLogger });
+  const links = new OutboundLinks(
+    { heldBytesMax: 100 },
+    { engine, channels, clock, logger: silentLogger, events: new NetworkEvents({ clock }) },
+  );
   const dial = (link: number): void => links.dial(link, { digest, peer, endpoint: 'x:1' }, { pieceCount: 9, observer });
   return { links, dial, events, calls, remotes, clock };
 }
@@ -103,7 +108,7 @@ test('a blob without an open link dials two at first, the others with the first 
   const { links, dial, remotes, clock } = fixture();
   for (const link of [1, 2, 3, 4]) dial(link);
   assert.equal(remotes.length, 2);
-  links.close(4);
+  links.close(4, 'useless');
   assert.equal(remotes.length, 3, 'one that ends makes room');
   remotes[0]?.accepted(true, new Uint8Array(0));
   dial(5);

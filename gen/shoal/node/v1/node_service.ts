@@ -68,6 +68,28 @@ export interface GetNodeResponse {
   readonly components: readonly Component[];
 }
 
+/** Asks for a reload. */
+export interface ReloadConfigRequest {
+}
+
+/** A value of the config that is different now. */
+export interface ConfigChange {
+  /** Its key, for instance `swarm.egressPerSecond`. */
+  readonly key: string;
+  /** The value that held before, as JSON. */
+  readonly before: string;
+  /** The value that holds from now on, as JSON. */
+  readonly after: string;
+}
+
+/** What a reload did. */
+export interface ReloadConfigResponse {
+  /** What was changed. */
+  readonly changes: readonly ConfigChange[];
+  /** Keys that are different in the file and take effect with a restart only. */
+  readonly restartKeys: readonly string[];
+}
+
 function createBaseGetNodeRequest(): GetNodeRequest {
   return {};
 }
@@ -440,6 +462,225 @@ export const GetNodeResponse: MessageFns<GetNodeResponse> = {
   },
 };
 
+function createBaseReloadConfigRequest(): ReloadConfigRequest {
+  return {};
+}
+
+export const ReloadConfigRequest: MessageFns<ReloadConfigRequest> = {
+  encode(_: ReloadConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadConfigRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: ReloadConfigRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    return ReloadConfigRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    const message = createBaseReloadConfigRequest() as any;
+    return message;
+  },
+};
+
+function createBaseConfigChange(): ConfigChange {
+  return { key: "", before: "", after: "" };
+}
+
+export const ConfigChange: MessageFns<ConfigChange> = {
+  encode(message: ConfigChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.before !== "") {
+      writer.uint32(18).string(message.before);
+    }
+    if (message.after !== "") {
+      writer.uint32(26).string(message.after);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConfigChange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConfigChange() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.before = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.after = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ConfigChange): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.before !== "") {
+      obj.before = message.before;
+    }
+    if (message.after !== "") {
+      obj.after = message.after;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ConfigChange>): ConfigChange {
+    return ConfigChange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConfigChange>): ConfigChange {
+    const message = createBaseConfigChange() as any;
+    message.key = object.key ?? "";
+    message.before = object.before ?? "";
+    message.after = object.after ?? "";
+    return message;
+  },
+};
+
+function createBaseReloadConfigResponse(): ReloadConfigResponse {
+  return { changes: [], restartKeys: [] };
+}
+
+export const ReloadConfigResponse: MessageFns<ReloadConfigResponse> = {
+  encode(message: ReloadConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.changes) {
+      ConfigChange.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.restartKeys) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadConfigResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.changes.push(ConfigChange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.restartKeys.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: ReloadConfigResponse): unknown {
+    const obj: any = {};
+    if (message.changes?.length) {
+      obj.changes = message.changes.map((e) => ConfigChange.toJSON(e));
+    }
+    if (message.restartKeys?.length) {
+      obj.restartKeys = message.restartKeys;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    return ReloadConfigResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    const message = createBaseReloadConfigResponse() as any;
+    message.changes = object.changes?.map((e) => ConfigChange.fromPartial(e)) || [];
+    message.restartKeys = object.restartKeys?.map((e) => e) || [];
+    return message;
+  },
+};
+
 /** Describes a node. Every service serves it. */
 export type NodeServiceService = typeof NodeServiceService;
 export const NodeServiceService = {
@@ -457,6 +698,23 @@ export const NodeServiceService = {
     responseSerialize: (value: GetNodeResponse): Buffer => Buffer.from(GetNodeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetNodeResponse => GetNodeResponse.decode(value),
   },
+  /**
+   * Reads the node's config file again, as SIGHUP does, and applies what can be changed while it runs (`swarm`); says what else is
+   * different and needs a restart. Running transfers go on.
+   *
+   * Idempotent. Codes: INVALID_ARGUMENT when the file is not a valid config, with every fault in it, and NOT_FOUND (`kind: config`) when
+   * it cannot be read; the node goes on with what it has.
+   */
+  reloadConfig: {
+    path: "/shoal.node.v1.NodeService/ReloadConfig" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReloadConfigRequest): Buffer => Buffer.from(ReloadConfigRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReloadConfigRequest => ReloadConfigRequest.decode(value),
+    responseSerialize: (value: ReloadConfigResponse): Buffer =>
+      Buffer.from(ReloadConfigResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReloadConfigResponse => ReloadConfigResponse.decode(value),
+  },
 } as const;
 
 export interface NodeServiceServer extends UntypedServiceImplementation {
@@ -466,6 +724,14 @@ export interface NodeServiceServer extends UntypedServiceImplementation {
    * Idempotent.
    */
   getNode: handleUnaryCall<GetNodeRequest, GetNodeResponse>;
+  /**
+   * Reads the node's config file again, as SIGHUP does, and applies what can be changed while it runs (`swarm`); says what else is
+   * different and needs a restart. Running transfers go on.
+   *
+   * Idempotent. Codes: INVALID_ARGUMENT when the file is not a valid config, with every fault in it, and NOT_FOUND (`kind: config`) when
+   * it cannot be read; the node goes on with what it has.
+   */
+  reloadConfig: handleUnaryCall<ReloadConfigRequest, ReloadConfigResponse>;
 }
 
 export interface NodeServiceClient extends Client {
@@ -488,6 +754,28 @@ export interface NodeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetNodeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Reads the node's config file again, as SIGHUP does, and applies what can be changed while it runs (`swarm`); says what else is
+   * different and needs a restart. Running transfers go on.
+   *
+   * Idempotent. Codes: INVALID_ARGUMENT when the file is not a valid config, with every fault in it, and NOT_FOUND (`kind: config`) when
+   * it cannot be read; the node goes on with what it has.
+   */
+  reloadConfig(
+    request: ReloadConfigRequest,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
+  ): ClientUnaryCall;
+  reloadConfig(
+    request: ReloadConfigRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
+  ): ClientUnaryCall;
+  reloadConfig(
+    request: ReloadConfigRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
   ): ClientUnaryCall;
 }
 

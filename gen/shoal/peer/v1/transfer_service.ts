@@ -221,6 +221,73 @@ export interface ListPenaltiesResponse {
   readonly penalties: readonly Penalty[];
 }
 
+/**
+ * The limits that can be changed while the node runs. In a request, an absent one stays as it is; in an answer all are present. They are
+ * the keys of `swarm` in the node's config file.
+ */
+export interface SwarmLimits {
+  /** Links on which the node downloads, for each blob. */
+  readonly outboundLinks?:
+    | number
+    | undefined;
+  /** Sources of a blob that owe a piece at the same time. */
+  readonly owingLinks?:
+    | number
+    | undefined;
+  /** Links on which it serves, for each blob. */
+  readonly inboundLinks?:
+    | number
+    | undefined;
+  /** Links on which it serves, over all blobs. */
+  readonly inboundLinksTotal?:
+    | number
+    | undefined;
+  /** Pieces that are being served at the same time. */
+  readonly serveConcurrency?:
+    | number
+    | undefined;
+  /** Bytes asked for and not yet on disk, over all blobs. */
+  readonly inFlight?:
+    | bigint
+    | undefined;
+  /** Bytes asked for on one link. */
+  readonly inFlightPerLink?:
+    | bigint
+    | undefined;
+  /** Bytes per second to other peers; 0 is unlimited. */
+  readonly egressPerSecond?:
+    | bigint
+    | undefined;
+  /** Bytes per second from other peers; 0 is unlimited. */
+  readonly ingressPerSecond?: bigint | undefined;
+}
+
+/** Asks for the limits. */
+export interface GetLimitsRequest {
+}
+
+/** The limits. */
+export interface GetLimitsResponse {
+  /** All of them. */
+  readonly limits: SwarmLimits | undefined;
+}
+
+/** Changes limits. */
+export interface UpdateLimitsRequest {
+  /** Those to change. */
+  readonly limits: SwarmLimits | undefined;
+}
+
+/** What was changed. */
+export interface UpdateLimitsResponse {
+  /** All limits before. */
+  readonly before:
+    | SwarmLimits
+    | undefined;
+  /** All limits from now on. */
+  readonly after: SwarmLimits | undefined;
+}
+
 function createBaseSourceCount(): SourceCount {
   return { peer: undefined, pieceCount: 0, sizeBytes: 0n, corruptCount: 0, duplicateCount: 0 };
 }
@@ -1364,9 +1431,482 @@ export const ListPenaltiesResponse: MessageFns<ListPenaltiesResponse> = {
   },
 };
 
+function createBaseSwarmLimits(): SwarmLimits {
+  return {
+    outboundLinks: undefined,
+    owingLinks: undefined,
+    inboundLinks: undefined,
+    inboundLinksTotal: undefined,
+    serveConcurrency: undefined,
+    inFlight: undefined,
+    inFlightPerLink: undefined,
+    egressPerSecond: undefined,
+    ingressPerSecond: undefined,
+  };
+}
+
+export const SwarmLimits: MessageFns<SwarmLimits> = {
+  encode(message: SwarmLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.outboundLinks !== undefined) {
+      writer.uint32(8).uint32(message.outboundLinks);
+    }
+    if (message.owingLinks !== undefined) {
+      writer.uint32(16).uint32(message.owingLinks);
+    }
+    if (message.inboundLinks !== undefined) {
+      writer.uint32(24).uint32(message.inboundLinks);
+    }
+    if (message.inboundLinksTotal !== undefined) {
+      writer.uint32(32).uint32(message.inboundLinksTotal);
+    }
+    if (message.serveConcurrency !== undefined) {
+      writer.uint32(40).uint32(message.serveConcurrency);
+    }
+    if (message.inFlight !== undefined) {
+      if (BigInt.asIntN(64, message.inFlight) !== message.inFlight) {
+        throw new globalThis.Error("value provided for field message.inFlight of type int64 too large");
+      }
+      writer.uint32(48).int64(message.inFlight);
+    }
+    if (message.inFlightPerLink !== undefined) {
+      if (BigInt.asIntN(64, message.inFlightPerLink) !== message.inFlightPerLink) {
+        throw new globalThis.Error("value provided for field message.inFlightPerLink of type int64 too large");
+      }
+      writer.uint32(56).int64(message.inFlightPerLink);
+    }
+    if (message.egressPerSecond !== undefined) {
+      if (BigInt.asIntN(64, message.egressPerSecond) !== message.egressPerSecond) {
+        throw new globalThis.Error("value provided for field message.egressPerSecond of type int64 too large");
+      }
+      writer.uint32(64).int64(message.egressPerSecond);
+    }
+    if (message.ingressPerSecond !== undefined) {
+      if (BigInt.asIntN(64, message.ingressPerSecond) !== message.ingressPerSecond) {
+        throw new globalThis.Error("value provided for field message.ingressPerSecond of type int64 too large");
+      }
+      writer.uint32(72).int64(message.ingressPerSecond);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SwarmLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSwarmLimits() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.outboundLinks = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.owingLinks = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.inboundLinks = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inboundLinksTotal = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.serveConcurrency = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.inFlight = reader.int64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.inFlightPerLink = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.egressPerSecond = reader.int64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.ingressPerSecond = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: SwarmLimits): unknown {
+    const obj: any = {};
+    if (message.outboundLinks !== undefined) {
+      obj.outboundLinks = Math.round(message.outboundLinks);
+    }
+    if (message.owingLinks !== undefined) {
+      obj.owingLinks = Math.round(message.owingLinks);
+    }
+    if (message.inboundLinks !== undefined) {
+      obj.inboundLinks = Math.round(message.inboundLinks);
+    }
+    if (message.inboundLinksTotal !== undefined) {
+      obj.inboundLinksTotal = Math.round(message.inboundLinksTotal);
+    }
+    if (message.serveConcurrency !== undefined) {
+      obj.serveConcurrency = Math.round(message.serveConcurrency);
+    }
+    if (message.inFlight !== undefined) {
+      obj.inFlight = message.inFlight.toString();
+    }
+    if (message.inFlightPerLink !== undefined) {
+      obj.inFlightPerLink = message.inFlightPerLink.toString();
+    }
+    if (message.egressPerSecond !== undefined) {
+      obj.egressPerSecond = message.egressPerSecond.toString();
+    }
+    if (message.ingressPerSecond !== undefined) {
+      obj.ingressPerSecond = message.ingressPerSecond.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SwarmLimits>): SwarmLimits {
+    return SwarmLimits.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SwarmLimits>): SwarmLimits {
+    const message = createBaseSwarmLimits() as any;
+    message.outboundLinks = object.outboundLinks ?? undefined;
+    message.owingLinks = object.owingLinks ?? undefined;
+    message.inboundLinks = object.inboundLinks ?? undefined;
+    message.inboundLinksTotal = object.inboundLinksTotal ?? undefined;
+    message.serveConcurrency = object.serveConcurrency ?? undefined;
+    message.inFlight = (object.inFlight !== undefined && object.inFlight !== null)
+      ? BigInt(object.inFlight)
+      : undefined;
+    message.inFlightPerLink = (object.inFlightPerLink !== undefined && object.inFlightPerLink !== null)
+      ? BigInt(object.inFlightPerLink)
+      : undefined;
+    message.egressPerSecond = (object.egressPerSecond !== undefined && object.egressPerSecond !== null)
+      ? BigInt(object.egressPerSecond)
+      : undefined;
+    message.ingressPerSecond = (object.ingressPerSecond !== undefined && object.ingressPerSecond !== null)
+      ? BigInt(object.ingressPerSecond)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetLimitsRequest(): GetLimitsRequest {
+  return {};
+}
+
+export const GetLimitsRequest: MessageFns<GetLimitsRequest> = {
+  encode(_: GetLimitsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLimitsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLimitsRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(_: GetLimitsRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetLimitsRequest>): GetLimitsRequest {
+    return GetLimitsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetLimitsRequest>): GetLimitsRequest {
+    const message = createBaseGetLimitsRequest() as any;
+    return message;
+  },
+};
+
+function createBaseGetLimitsResponse(): GetLimitsResponse {
+  return { limits: undefined };
+}
+
+export const GetLimitsResponse: MessageFns<GetLimitsResponse> = {
+  encode(message: GetLimitsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.limits !== undefined) {
+      SwarmLimits.encode(message.limits, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLimitsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLimitsResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.limits = SwarmLimits.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetLimitsResponse): unknown {
+    const obj: any = {};
+    if (message.limits !== undefined) {
+      obj.limits = SwarmLimits.toJSON(message.limits);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetLimitsResponse>): GetLimitsResponse {
+    return GetLimitsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetLimitsResponse>): GetLimitsResponse {
+    const message = createBaseGetLimitsResponse() as any;
+    message.limits = (object.limits !== undefined && object.limits !== null)
+      ? SwarmLimits.fromPartial(object.limits)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateLimitsRequest(): UpdateLimitsRequest {
+  return { limits: undefined };
+}
+
+export const UpdateLimitsRequest: MessageFns<UpdateLimitsRequest> = {
+  encode(message: UpdateLimitsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.limits !== undefined) {
+      SwarmLimits.encode(message.limits, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateLimitsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateLimitsRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.limits = SwarmLimits.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: UpdateLimitsRequest): unknown {
+    const obj: any = {};
+    if (message.limits !== undefined) {
+      obj.limits = SwarmLimits.toJSON(message.limits);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UpdateLimitsRequest>): UpdateLimitsRequest {
+    return UpdateLimitsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateLimitsRequest>): UpdateLimitsRequest {
+    const message = createBaseUpdateLimitsRequest() as any;
+    message.limits = (object.limits !== undefined && object.limits !== null)
+      ? SwarmLimits.fromPartial(object.limits)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateLimitsResponse(): UpdateLimitsResponse {
+  return { before: undefined, after: undefined };
+}
+
+export const UpdateLimitsResponse: MessageFns<UpdateLimitsResponse> = {
+  encode(message: UpdateLimitsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.before !== undefined) {
+      SwarmLimits.encode(message.before, writer.uint32(10).fork()).join();
+    }
+    if (message.after !== undefined) {
+      SwarmLimits.encode(message.after, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateLimitsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateLimitsResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.before = SwarmLimits.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.after = SwarmLimits.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: UpdateLimitsResponse): unknown {
+    const obj: any = {};
+    if (message.before !== undefined) {
+      obj.before = SwarmLimits.toJSON(message.before);
+    }
+    if (message.after !== undefined) {
+      obj.after = SwarmLimits.toJSON(message.after);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UpdateLimitsResponse>): UpdateLimitsResponse {
+    return UpdateLimitsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateLimitsResponse>): UpdateLimitsResponse {
+    const message = createBaseUpdateLimitsResponse() as any;
+    message.before = (object.before !== undefined && object.before !== null)
+      ? SwarmLimits.fromPartial(object.before)
+      : undefined;
+    message.after = (object.after !== undefined && object.after !== null)
+      ? SwarmLimits.fromPartial(object.after)
+      : undefined;
+    return message;
+  },
+};
+
 /**
- * Shows the piece transfers of a node: who sent what to whom. Agents, origins and proxies serve it. Read-only; the answers are
- * snapshots of one process and are forgotten with it.
+ * Shows the piece transfers of a node, who sent what to whom, and sets the limits they run under. Agents, origins and proxies serve it.
+ * What it shows are snapshots of one process and are forgotten with it.
  */
 export type TransferServiceService = typeof TransferServiceService;
 export const TransferServiceService = {
@@ -1428,6 +1968,36 @@ export const TransferServiceService = {
       Buffer.from(ListPenaltiesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListPenaltiesResponse => ListPenaltiesResponse.decode(value),
   },
+  /**
+   * Shows the limits of the swarm that hold now.
+   *
+   * Idempotent.
+   */
+  getLimits: {
+    path: "/shoal.peer.v1.TransferService/GetLimits" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetLimitsRequest): Buffer => Buffer.from(GetLimitsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetLimitsRequest => GetLimitsRequest.decode(value),
+    responseSerialize: (value: GetLimitsResponse): Buffer => Buffer.from(GetLimitsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetLimitsResponse => GetLimitsResponse.decode(value),
+  },
+  /**
+   * Changes limits of the swarm at once, while transfers run: none is interrupted, and links beyond a lowered limit end on their own. The
+   * change is forgotten with the process, and with the next reload of its config file.
+   *
+   * Idempotent. All or nothing. Codes: INVALID_ARGUMENT when a value is out of its bounds, with the bounds, or when none is given.
+   */
+  updateLimits: {
+    path: "/shoal.peer.v1.TransferService/UpdateLimits" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateLimitsRequest): Buffer => Buffer.from(UpdateLimitsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateLimitsRequest => UpdateLimitsRequest.decode(value),
+    responseSerialize: (value: UpdateLimitsResponse): Buffer =>
+      Buffer.from(UpdateLimitsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UpdateLimitsResponse => UpdateLimitsResponse.decode(value),
+  },
 } as const;
 
 export interface TransferServiceServer extends UntypedServiceImplementation {
@@ -1455,6 +2025,19 @@ export interface TransferServiceServer extends UntypedServiceImplementation {
    * Idempotent.
    */
   listPenalties: handleUnaryCall<ListPenaltiesRequest, ListPenaltiesResponse>;
+  /**
+   * Shows the limits of the swarm that hold now.
+   *
+   * Idempotent.
+   */
+  getLimits: handleUnaryCall<GetLimitsRequest, GetLimitsResponse>;
+  /**
+   * Changes limits of the swarm at once, while transfers run: none is interrupted, and links beyond a lowered limit end on their own. The
+   * change is forgotten with the process, and with the next reload of its config file.
+   *
+   * Idempotent. All or nothing. Codes: INVALID_ARGUMENT when a value is out of its bounds, with the bounds, or when none is given.
+   */
+  updateLimits: handleUnaryCall<UpdateLimitsRequest, UpdateLimitsResponse>;
 }
 
 export interface TransferServiceClient extends Client {
@@ -1537,6 +2120,47 @@ export interface TransferServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListPenaltiesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Shows the limits of the swarm that hold now.
+   *
+   * Idempotent.
+   */
+  getLimits(
+    request: GetLimitsRequest,
+    callback: (error: ServiceError | null, response: GetLimitsResponse) => void,
+  ): ClientUnaryCall;
+  getLimits(
+    request: GetLimitsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetLimitsResponse) => void,
+  ): ClientUnaryCall;
+  getLimits(
+    request: GetLimitsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetLimitsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Changes limits of the swarm at once, while transfers run: none is interrupted, and links beyond a lowered limit end on their own. The
+   * change is forgotten with the process, and with the next reload of its config file.
+   *
+   * Idempotent. All or nothing. Codes: INVALID_ARGUMENT when a value is out of its bounds, with the bounds, or when none is given.
+   */
+  updateLimits(
+    request: UpdateLimitsRequest,
+    callback: (error: ServiceError | null, response: UpdateLimitsResponse) => void,
+  ): ClientUnaryCall;
+  updateLimits(
+    request: UpdateLimitsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UpdateLimitsResponse) => void,
+  ): ClientUnaryCall;
+  updateLimits(
+    request: UpdateLimitsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UpdateLimitsResponse) => void,
   ): ClientUnaryCall;
 }
 
