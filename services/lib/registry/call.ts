@@ -11,6 +11,7 @@ import {
   type RepositoryName,
   type Tag,
 } from '#core';
+import type { AccessControl, AccessState, Caller, Evidence } from './access.ts';
 import { RegistryError } from './errors.ts';
 import type { RegistrySettings } from './options.ts';
 import type { Query } from './router.ts';
@@ -27,6 +28,9 @@ export interface Call {
   readonly headers: IncomingHttpHeaders;
   /** As sent, before anything was normalised. */
   readonly contentType: string | undefined;
+  /** What it shows of who sends it. */
+  readonly evidence: Evidence;
+  readonly access: AccessState;
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   /** False when the request says that it has no body; a chunked body may still turn out empty. */
@@ -37,9 +41,15 @@ export interface Call {
   body(options?: BodyOptions): AsyncIterable<Uint8Array>;
 }
 
+/** A call that has been allowed. */
+export interface AllowedCall extends Call {
+  readonly caller: Caller;
+}
+
 /** What the handlers work on. */
 export interface Surface {
   readonly store: ImageStore;
+  readonly access: AccessControl;
   readonly settings: RegistrySettings;
   readonly logger: Logger;
 }

@@ -1,19 +1,18 @@
 /** Which operation a request is, and the access it needs. The table below is the whole surface. */
+import { type Access, authorise } from './access.ts';
 import { type Answer, okJson } from './answer.ts';
 import { deleteBlob, readBlob } from './blobs.ts';
-import { type Call, digestOfText, readOnlyError, repositoryOf, type Surface } from './call.ts';
+import { type AllowedCall, type Call, digestOfText, readOnlyError, repositoryOf, type Surface } from './call.ts';
 import { RegistryError } from './errors.ts';
 import { listReferrers, listRepositories, listTags } from './lists.ts';
 import { deleteManifest, readManifest, writeManifest } from './manifests.ts';
 import type { Target } from './router.ts';
+import { grantByForm, grantByQuery } from './token-endpoint.ts';
 import { appendUpload, cancelUpload, finishUpload, startUpload, statUpload } from './uploads.ts';
-
-/** What a caller must be allowed to do. Pushing does not imply deleting. */
-export type Access = 'none' | 'catalog' | 'pull' | 'push' | 'delete';
 
 interface Operation<T> {
   readonly access: Access;
-  readonly handle: (call: Call, target: T, surface: Surface) => Promise<Answer>;
+  readonly handle: (call: AllowedCall, target: T, surface: Surface) => Promise<Answer>;
 }
 
 type Operations<T> = Readonly<Record<string, Operation<T>>>;
@@ -80,6 +79,8 @@ export async function dispatch(call: Call, target: Target, surface: Surface): Pr
       return run(call, target, surface, upload);
     case 'blob':
       return run(call, target, surface, surface.settings.deletesEnabled ? blob : withoutDelete(blob));
+    case 'token':
+      return token(call, surface);
     case 'malformed':
       throw new RegistryError('nameInvalid', 'the path is malformed; percent-encode each segment once and leave none empty');
     case 'unknown':
@@ -88,19 +89,25 @@ export async function dispatch(call: Call, target: Target, surface: Surface): Pr
 }
 
 async function run<T extends Target>(call: Call, target: T, surface: Surface, operations: Operations<T>): Promise<Answer> {
-  if ('name' in target) repositoryOf(target.name);
+  const repository = 'name' in target ? repositoryOf(target.name) : undefined;
   if (surface.store.writer === undefined && !isRead(call.method)) throw readOnlyError();
   const operation = Object.hasOwn(operations, call.method) ? operations[call.method] : undefined;
   if (operation === undefined) {
-    throw new RegistryError('methodUnsupported', 'this method is not supported here', {
-      headers: {
-        allow: Object.keys(operations)
-          .filter((method) => surface.store.writer !== undefined || isRead(method))
-          .join(', '),
-      },
-    });
+    throw methodUnsupported(Object.keys(operations).filter((method) => surface.store.writer !== undefined || isRead(method)));
   }
-  return operation.handle(call, target, surface);
+  const caller = authorise(call.access, operation.access, repository, surface.store.writer === undefined);
+  return operation.handle({ ...call, caller }, target, surface);
+}
+
+/** The token endpoint is open to everybody, on a pull-only node too. */
+async function token(call: Call, surface: Surface): Promise<Answer> {
+  if (call.method === 'GET') return grantByQuery(call, surface);
+  if (call.method === 'POST') return grantByForm(call, surface);
+  throw methodUnsupported(['GET', 'POST']);
+}
+
+function methodUnsupported(allowed: readonly string[]): RegistryError {
+  return new RegistryError('methodUnsupported', 'this method is not supported here', { headers: { allow: allowed.join(', ') } });
 }
 
 function isRead(method: string): boolean {

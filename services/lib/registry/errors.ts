@@ -18,6 +18,7 @@ export type RegistryCode =
   | 'SIZE_INVALID'
   | 'TAG_INVALID'
   | 'TOOMANYREQUESTS'
+  | 'UNAUTHORIZED'
   | 'UNAVAILABLE'
   | 'UNKNOWN'
   | 'UNSUPPORTED';
@@ -57,6 +58,7 @@ const rows = {
   tagsTooMany: { status: 414, code: 'TAG_INVALID' },
   timeout: { status: 504, code: 'UNAVAILABLE' },
   tooManyRequests: { status: 429, code: 'TOOMANYREQUESTS' },
+  unauthorized: { status: 401, code: 'UNAUTHORIZED' },
   unavailable: { status: 503, code: 'UNAVAILABLE' },
   uploadUnknown: { status: 404, code: 'BLOB_UPLOAD_UNKNOWN' },
 } as const satisfies Readonly<Record<string, Row>>;

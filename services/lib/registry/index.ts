@@ -1,4 +1,17 @@
-export type { Access } from './dispatch.ts';
+export {
+  type Access,
+  type AccessControl,
+  type Caller,
+  type Challenge,
+  type Evidence,
+  type Identity,
+  type IssuedToken,
+  type Judgement,
+  openAccess,
+  type Right,
+  type TokenIssuer,
+  type TokenRequest,
+} from './access.ts';
 export { MemoryImageStore, type MemoryImageStoreOptions } from './memory-image-store.ts';
 export { limitBounds, type RegistryLimits, type RegistryOptions, type RegistryTls } from './options.ts';
 export { createRegistry, type RegistryAddress, type RegistryDeps, type RegistryServer } from './server.ts';

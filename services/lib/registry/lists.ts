@@ -1,7 +1,7 @@
 /** Lists: tags, repositories and referrers, each in pages that a `Link` header chains. */
-import type { Digest, Page, PageRequest, Referrer, RepositoryName } from '#core';
+import type { Digest, ImageReader, Page, PageRequest, Referrer, RepositoryName } from '#core';
 import { type Answer, type AnswerHeaders, ok, okJson } from './answer.ts';
-import type { Call, Surface } from './call.ts';
+import type { AllowedCall, Call, Surface } from './call.ts';
 import { RegistryError } from './errors.ts';
 import { indexMediaType } from './manifest.ts';
 import type { Query } from './router.ts';
@@ -14,12 +14,30 @@ export async function listTags(call: Call, repository: RepositoryName, { store, 
   return okJson({ name: repository, tags: page.items }, link);
 }
 
-/** `GET /v2/_catalog`. */
-export async function listRepositories(call: Call, { store, settings }: Surface): Promise<Answer> {
+/** `GET /v2/_catalog`: the repositories that the caller may pull. */
+export async function listRepositories(call: AllowedCall, { store, settings }: Surface): Promise<Answer> {
   if (!settings.catalogEnabled) throw new RegistryError('methodUnsupported', 'this registry does not list its repositories');
   const request = pageOf(call.query, settings.limits.pageItems);
-  const page = await paged(request, (asked) => store.reader.listRepositories(asked, call));
+  const page = await paged(request, (asked) => visiblePage(asked, call, store.reader));
   return okJson({ repositories: page.items }, linkOf('/v2/_catalog', call.query, request.limit, page));
+}
+
+/** Reads on until the page is full of what the caller may see: a short page with a link would name what it may not. */
+async function visiblePage(asked: PageRequest<string>, call: AllowedCall, reader: ImageReader): Promise<Page<RepositoryName>> {
+  if (call.caller.mayPullAll) return reader.listRepositories(asked, call);
+  const items: RepositoryName[] = [];
+  let after = asked.after;
+  for (;;) {
+    const page = await reader.listRepositories({ ...asked, ...(after === undefined ? {} : { after }) }, call);
+    for (const repository of page.items) {
+      if (!call.caller.mayList(repository)) continue;
+      if (items.length === asked.limit) return { items, more: true };
+      items.push(repository);
+    }
+    after = page.items.at(-1);
+    if (!page.more || after === undefined) return { items, more: false };
+    call.signal.throwIfAborted();
+  }
 }
 
 /** `GET /v2/<name>/referrers/<digest>`: an OCI index, empty for whatever is not known. */

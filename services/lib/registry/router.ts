@@ -7,6 +7,7 @@
 export type Target =
   | { readonly kind: 'ping' }
   | { readonly kind: 'catalog' }
+  | { readonly kind: 'token' }
   | { readonly kind: 'tags'; readonly name: string }
   | { readonly kind: 'manifest'; readonly name: string; readonly reference: string }
   | { readonly kind: 'referrers'; readonly name: string; readonly digest: string }
@@ -37,6 +38,7 @@ export function parseTarget(rawUrl: string): { readonly target: Target; readonly
 function parsePath(path: string): Target {
   if (path === '/v2' || path === '/v2/') return { kind: 'ping' };
   if (path === '/v2/_catalog') return { kind: 'catalog' };
+  if (path === '/v2/token') return { kind: 'token' };
   if (!path.startsWith('/v2/')) return { kind: 'unknown' };
   const raw = path.slice('/v2/'.length).split('/');
   // Only the start of an upload may end with a slash.
@@ -55,7 +57,7 @@ function matchTail(segments: readonly string[]): Target {
   const second = segments.at(-2);
   const third = segments.at(-3);
   const nameBefore = (tailLength: number): string => segments.slice(0, -tailLength).join('/');
-  const found = ((): Exclude<Target, { kind: 'ping' | 'catalog' | 'malformed' | 'unknown' }> | undefined => {
+  const found = ((): Exclude<Target, { kind: 'ping' | 'catalog' | 'token' | 'malformed' | 'unknown' }> | undefined => {
     if (third === 'blobs' && second === 'uploads') return { kind: 'upload', name: nameBefore(3), id: last };
     if (second === 'blobs' && last === 'uploads') return { kind: 'uploads', name: nameBefore(2) };
     if (second === 'tags' && last === 'list') return { kind: 'tags', name: nameBefore(2) };

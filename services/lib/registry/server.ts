@@ -3,13 +3,15 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
-import { AppError, type Clock, type ImageStore, type Logger, type Meter, nullTracer, type Tracer } from '#core';
+import { AppError, type CallOptions, type Clock, type ImageStore, type Logger, type Meter, nullTracer, type Tracer } from '#core';
+import { type AccessControl, openAccess } from './access.ts';
 import { type Answer, refusal } from './answer.ts';
 import { contentLengthOf, hasBody, readBody } from './body.ts';
 import { type Call, headerOf, type Surface } from './call.ts';
 import { dispatch } from './dispatch.ts';
 import { RegistryError, toRegistryError } from './errors.ts';
 import { type RegistryEvents, type RequestEvents, registryEvents } from './events.ts';
+import { evidenceOf, originOf } from './evidence.ts';
 import { type RegistryOptions, type RegistrySettings, settingsOf } from './options.ts';
 import { parseTarget, type Target } from './router.ts';
 import { type SendDeps, send } from './send.ts';
@@ -19,6 +21,8 @@ export interface RegistryDeps {
   readonly logger: Logger;
   readonly meter: Meter;
   readonly clock: Clock;
+  /** Open to everybody when absent. */
+  readonly access?: AccessControl;
   /** Traces nothing when absent. */
   readonly tracer?: Tracer;
 }
@@ -62,7 +66,7 @@ class Server implements RegistryServer {
   constructor(settings: RegistrySettings, deps: RegistryDeps) {
     this.#settings = settings;
     this.#deps = deps;
-    this.#surface = { store: deps.store, settings, logger: deps.logger };
+    this.#surface = { store: deps.store, access: deps.access ?? openAccess, settings, logger: deps.logger };
     this.#events = registryEvents(deps);
     this.#tracer = deps.tracer ?? nullTracer;
     this.#app = fastify({
@@ -141,8 +145,10 @@ class Server implements RegistryServer {
     const events = this.#events.started({ route: target.kind, method, repository });
     const signal = this.#follow(reply.raw, events);
     const sending = { limits: this.#settings.limits, clock: this.#deps.clock, onBytes: events.sent };
-    const call: Call = {
+    const evidence = evidenceOf(raw);
+    const call: Omit<Call, 'access'> = {
       method,
+      evidence,
       query,
       headers: raw.headers,
       contentType: this.#contentTypes.get(raw),
@@ -162,19 +168,22 @@ class Server implements RegistryServer {
     return reply;
   }
 
-  async #exchange(call: Call, target: Target, reply: FastifyReply, sending: SendDeps): Promise<void> {
+  async #exchange(request: Omit<Call, 'access'>, target: Target, reply: FastifyReply, sending: SendDeps): Promise<void> {
     let answer: Answer;
     try {
       this.#admit(reply);
+      const { access } = this.#surface;
+      const identity = await access.identify(request.evidence, request);
+      const call = { ...request, access: { control: access, identity, origin: originOf(reply.request.raw) } };
       answer = await dispatch(call, target, this.#surface);
     } catch (error) {
-      answer = this.#refuse(error, call, target);
+      answer = this.#refuse(error, request, target);
     }
     try {
       await send(reply, this.#complete(answer), sending);
     } catch (error) {
       // The reply had begun, so the log is the only place left to say it.
-      if (!call.signal.aborted) this.#deps.logger.warn('reply cut short', { route: target.kind, ...describe(error) });
+      if (!request.signal.aborted) this.#deps.logger.warn('reply cut short', { route: target.kind, ...describe(error) });
     }
   }
 
@@ -188,9 +197,9 @@ class Server implements RegistryServer {
     }
   }
 
-  #refuse(error: unknown, call: Call, target: Target): Answer {
+  #refuse(error: unknown, { signal }: CallOptions, target: Target): Answer {
     const failure = toRegistryError(error);
-    const isLost = call.signal.aborted;
+    const isLost = signal.aborted;
     if (failure.problem === 'internal') this.#deps.logger.error('request failed', { route: target.kind, ...describe(error) });
     else if (failure.status >= 500 && !isLost) this.#deps.logger.warn('request refused', { route: target.kind, ...describe(error) });
     return refusal(failure);

@@ -11,7 +11,7 @@ import {
   type UploadStat,
 } from '#core';
 import { type Answer, type AnswerHeaders, accepted, created, noContent } from './answer.ts';
-import { type Call, digestOfText, headerOf, type Surface, writerOf } from './call.ts';
+import { type AllowedCall, type Call, digestOfText, headerOf, type Surface, writerOf } from './call.ts';
 import { RegistryError, toRegistryError, toSessionError } from './errors.ts';
 import { parseChunkRange, uploadRangeOf } from './http-range.ts';
 
@@ -24,7 +24,7 @@ export interface UploadKey {
 }
 
 /** `POST`: a mount with `?mount=`, a whole blob with `?digest=`, a session otherwise. */
-export async function startUpload(call: Call, repository: RepositoryName, surface: Surface): Promise<Answer> {
+export async function startUpload(call: AllowedCall, repository: RepositoryName, surface: Surface): Promise<Answer> {
   const writer = writerOf(surface);
   const mount = call.query.get('mount');
   if (mount !== undefined) {
@@ -124,11 +124,14 @@ function chunkOf(call: Call): UploadChunk {
 
 /**
  * Every failure of a mount becomes an ordinary upload: containerd gives up the whole push when a mount is refused. A `from` that is
- * no repository name has no blob.
+ * no repository name has no blob, and what the caller may not pull is as good as absent.
  */
-async function tryMount(call: Call, repository: RepositoryName, digest: Digest, surface: Surface): Promise<boolean> {
+async function tryMount(call: AllowedCall, repository: RepositoryName, digest: Digest, surface: Surface): Promise<boolean> {
   const from = call.query.get('from');
   if (from !== undefined && !isRepositoryName(from)) return false;
+  // Without a source any repository would do, so the caller must be allowed to pull them all.
+  const mayRead = from === undefined ? call.caller.mayPullAll : call.caller.judge('pull', from) === 'allowed';
+  if (!mayRead) return false;
   try {
     return await writerOf(surface).mountBlob(repository, digest, from, call);
   } catch (error) {
