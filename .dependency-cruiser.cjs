@@ -8,7 +8,7 @@ const layers = [
   ['storage', 'pki', 'telemetry'],
   ['wire'],
   ['cluster', 'registry', 'runtime', 'sim'],
-  ['peer'],
+  ['peer', 'access'],
   ['images'],
 ];
 
@@ -40,6 +40,13 @@ module.exports = {
       severity: 'error',
       from: { path: lib('sim') },
       to: { path: '^(services|gen)/', pathNot: lib('sim', 'core', 'swarm', 'placement') },
+    },
+    {
+      name: 'access-on-registry',
+      comment: 'access decides for the registry: it knows no node of the cluster and no blob',
+      severity: 'error',
+      from: { path: lib('access') },
+      to: { path: '^(services|gen)/', pathNot: lib('access', 'core', 'registry', 'runtime', 'telemetry') },
     },
     {
       name: 'wire-knows-no-storage',
@@ -78,6 +85,8 @@ module.exports = {
     },
     ...[
       ['fastify', 'registry'],
+      ['jose', 'access'],
+      ['bcryptjs', 'access'],
       ['node-forge', 'pki'],
       ['pino', 'telemetry'],
       ['@opentelemetry', 'telemetry'],

@@ -1,4 +1,5 @@
 /** The agent, put together: a read-only registry for the local runtime over the blobs of the mesh. */
+import { openGateway } from '#access';
 import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
 import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
 import { MeshImageReader } from '#images';
@@ -36,9 +37,10 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
   node.description.store(store);
   node.description.component('ring', () => origins.state());
 
+  const gateway = lifecycle.use('access', await openGateway(config, node));
   const registry = await createRegistry(
     { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog },
-    { ...node, store: { reader, writer: undefined } },
+    { ...node, ...gateway.deps, store: { reader, writer: undefined } },
   );
   return async () => {
     index.connect();

@@ -1,5 +1,6 @@
 /** The proxy, put together: a registry that takes pushes, over uploads on its disk and the owners who pull from it. */
 import { join } from 'node:path';
+import { openGateway } from '#access';
 import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
 import { peerIdOf } from '#core';
 import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
@@ -49,9 +50,10 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   node.description.store(store);
   node.description.component('ring', () => origins.state());
 
+  const gateway = lifecycle.use('access', await openGateway(config, node));
   const registry = await createRegistry(
     { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog, deletesEnabled: config.deletes },
-    { ...node, store: { reader, writer } },
+    { ...node, ...gateway.deps, store: { reader, writer } },
   );
   return async () => {
     index.connect();

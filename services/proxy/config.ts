@@ -1,9 +1,11 @@
 /** The proxy's config file. An example stands in deploy/config/proxy.yaml. */
 import { z } from 'zod';
+import { gatewayParts } from '#access';
 import { commonParts, durationMs, members, networkEventsPart, originsPart, registryPart, storePart, swarmPart } from '#runtime';
 
 export const proxyConfig = z.strictObject({
   ...commonParts,
+  ...gatewayParts,
   registry: registryPart,
   store: storePart,
   uploads: z

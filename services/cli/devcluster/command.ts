@@ -5,12 +5,13 @@ import { dirname, join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
 import { stringify } from 'yaml';
+import { z } from 'zod';
 import { AppError, type Clock, toAppError } from '#core';
 import { CertificateDirectory } from '#pki';
-import { parseEndpoint, parseSize, SystemClock } from '#runtime';
+import { loadConfig, parseEndpoint, parseSize, SystemClock } from '#runtime';
 import { openCluster } from '../cluster-file.ts';
 import { print, printJson, table } from '../output.ts';
-import { type DevclusterPlan, listeners, planDevcluster } from './plan.ts';
+import { type DevclusterOptions, type DevclusterPlan, listeners, planDevcluster } from './plan.ts';
 import { failOnExit, killNodes, type RunningNode, startNode, stopNodes } from './processes.ts';
 import { watchSignals } from './signals.ts';
 
@@ -29,6 +30,7 @@ interface Flags {
   readonly originPort: number;
   readonly logLevel: string;
   readonly agentIngress: number;
+  readonly gatewayConfig?: string;
   readonly json?: boolean;
 }
 
@@ -44,13 +46,20 @@ export function devclusterCommand(): Command {
     .option('--agent-port-step <n>', 'distance between the ports of two agents', whole(2, 10_000), 1000)
     .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
     .option('--agent-ingress <size>', 'bytes per second that each agent takes from its peers, e.g. 50MiB; 0 is unlimited', size, 0)
+    .option('--gateway-config <file>', 'YAML to be added to the configs of proxy and agents, e.g. their access part')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .option('--json', 'print the cluster as one JSON document when it is ready')
     .action(async (flags: Flags) => runDevcluster(flags, clock));
 }
 
 async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
-  const plan = planDevcluster({ ...flags, directory: resolve(flags.dir), agentCount: flags.agents, originCount: flags.origins });
+  const plan = planDevcluster({
+    ...flags,
+    directory: resolve(flags.dir),
+    agentCount: flags.agents,
+    originCount: flags.origins,
+    ...gatewayOf(flags),
+  });
   await checkPortsAreFree(plan);
   await writeFiles(plan);
   await makeCertificates(plan, clock);
@@ -81,6 +90,10 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
     await stopNodes(running, clock);
     release();
   }
+}
+
+function gatewayOf({ gatewayConfig }: Flags): Pick<DevclusterOptions, 'gateway'> {
+  return gatewayConfig === undefined ? {} : { gateway: loadConfig(z.record(z.string(), z.unknown()), gatewayConfig) };
 }
 
 function whole(min: number, max: number): (text: string) => number {

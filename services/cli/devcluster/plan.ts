@@ -18,6 +18,8 @@ export interface DevclusterOptions {
   readonly logLevel: string;
   /** Bytes per second that each agent takes from its peers; 0 is unlimited. */
   readonly agentIngress: number;
+  /** Added to the config of the proxy and of every agent; what stands below `registry` is added to it. */
+  readonly gateway?: Readonly<Record<string, unknown>>;
 }
 
 export interface PlannedNode extends ClusterNode {
@@ -56,7 +58,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
       node: { id: seed.id },
       certificates: { directory: join(directory, 'certs') },
       grpc: { listen: seed.grpc },
-      ...(seed.registry === undefined ? {} : { registry: { listen: seed.registry } }),
+      ...(seed.registry === undefined ? {} : gatewayConfig(seed.registry, options.gateway)),
       ...config,
       log: { level: options.logLevel },
     },
@@ -87,6 +89,11 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
   checkPorts(nodes);
   const cluster = { cluster: clusterName, certificates: 'certs', operator: 'admin', nodes: nodes.map(clusterNode) };
   return { clusterName, certificates: join(directory, 'certs'), clusterFile: join(directory, 'cluster.yaml'), cluster, nodes };
+}
+
+function gatewayConfig(listen: string, gateway: DevclusterOptions['gateway'] = {}): object {
+  const { registry, ...rest } = gateway;
+  return { ...rest, registry: { ...(typeof registry === 'object' ? registry : {}), listen } };
 }
 
 function clusterNode({ role, id, grpc, registry }: PlannedNode): ClusterNode {

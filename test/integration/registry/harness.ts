@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
 import { digestOf, type ImageStore, type LogFields, type Logger, nullMeter } from '#core';
-import { createRegistry, MemoryImageStore, type RegistryOptions, type RegistryServer } from '#registry';
+import { createRegistry, MemoryImageStore, type RegistryDeps, type RegistryOptions, type RegistryServer } from '#registry';
 import { ManualClock } from '#test/support/manual-clock';
 
 export interface Reply {
@@ -38,7 +38,7 @@ export interface Harness extends AsyncDisposable {
   pushBlob(repository: string, bytes: Buffer): Promise<string>;
 }
 
-export interface HarnessOptions {
+export interface HarnessOptions extends Pick<RegistryDeps, 'access'> {
   readonly registry?: RegistryOptions;
   /** Makes the store to be served from the one in memory. */
   readonly store?: (memory: MemoryImageStore) => ImageStore;
@@ -49,7 +49,9 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const memory = new MemoryImageStore({}, { clock });
   const log: LogLine[] = [];
   const store = options.store?.(memory) ?? memory;
-  const server = await createRegistry(options.registry ?? {}, { store, logger: recorder(log), meter: nullMeter, clock });
+  const access = options.access === undefined ? {} : { access: options.access };
+  const deps = { store, logger: recorder(log), meter: nullMeter, clock, ...access };
+  const server = await createRegistry(options.registry ?? {}, deps);
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
   const agent = new http.Agent({ keepAlive: true });
   const ask: Harness['ask'] = (method, path, what = {}) => send({ agent, host: '127.0.0.1', port, method, path }, what);
