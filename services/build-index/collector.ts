@@ -14,6 +14,7 @@ import {
   type Rng,
   toAppError,
 } from '#core';
+import { atIntervals } from '#runtime';
 import { mayGo, type PlannedItem, type PlanTerms, planRepository } from './garbage-plan.ts';
 import { wallMsOf } from './hlc.ts';
 import { RepositoryRows } from './repository-view.ts';
@@ -115,23 +116,12 @@ export class NamesCollector {
   }
 
   /** Collects at intervals until `signal` aborts. */
-  async runAtIntervals({ signal }: { readonly signal: AbortSignal }): Promise<void> {
-    const { intervalMs } = this.#options;
-    if (intervalMs === 0) return;
-    const { clock, rng, logger } = this.#deps;
-    // Not at once: a node that keeps starting anew has other work. Not all nodes at the same moment either.
-    let waitMs = Math.floor(intervalMs / 10) + rng.below(Math.floor(intervalMs / 10) + 1);
-    while (!signal.aborted) {
-      await clock.sleep(waitMs, { signal }).catch(() => undefined);
-      waitMs = intervalMs;
-      if (signal.aborted) return;
-      try {
-        for await (const _progress of this.run({ dryRun: false }, { signal }));
-      } catch (error) {
-        if (!signal.aborted)
-          logger.warn('the collection of garbage ended early; the next one goes on', { error: toAppError(error).message });
-      }
-    }
+  async runAtIntervals(options: { readonly signal: AbortSignal }): Promise<void> {
+    const plan = { task: 'gc', intervalMs: this.#options.intervalMs };
+    const collect: Parameters<typeof atIntervals>[1] = async (call) => {
+      for await (const _progress of this.run({ dryRun: false }, call));
+    };
+    await atIntervals(plan, collect, this.#deps, options);
   }
 
   /** For operators. */

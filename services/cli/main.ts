@@ -5,6 +5,7 @@ import { version } from '#runtime';
 import { certsCommand } from './certs.ts';
 import { devclusterCommand } from './devcluster/command.ts';
 import { eventsCommand } from './events.ts';
+import { gcCommand } from './gc.ts';
 import { limitsCommand, reloadCommand } from './limits.ts';
 import { linksCommand, penaltiesCommand } from './links.ts';
 import { preloadCommand } from './preload.ts';
@@ -27,6 +28,7 @@ const program = new Command('shoal')
   .addCommand(eventsCommand())
   .addCommand(uploadsCommand())
   .addCommand(preloadCommand())
+  .addCommand(gcCommand())
   .addCommand(simCommand());
 
 try {

@@ -4,6 +4,8 @@ import { AppError, algorithmOf, type Digest, digestOf, isAppError, isTiny, type 
 import type { BlobFetcher } from '#peer';
 import type { BlobStore } from '#storage';
 import type { PeerOffer } from '#swarm';
+import type { BlobsInUse } from './blobs-in-use.ts';
+import type { GarbageMarks } from './garbage-marks.ts';
 import type { Refill } from './refill.ts';
 import type { WriteBack } from './write-back.ts';
 
@@ -13,6 +15,8 @@ export interface BlobKeeperDeps {
   readonly origins: OriginCluster;
   readonly writeBack: WriteBack;
   readonly refill: Refill;
+  readonly inUse: BlobsInUse;
+  readonly marks: Pick<GarbageMarks, 'clear'>;
   readonly logger: Logger;
 }
 
@@ -34,6 +38,17 @@ export class BlobKeeper {
 
   /** Returns when the blob is verified and synced on this disk and its write-back is queued. */
   async ingest(order: IngestOrder, options: { readonly signal: AbortSignal }): Promise<{ readonly writtenBack: boolean }> {
+    const { inUse, marks } = this.#deps;
+    const { digest } = order.metainfo;
+    return inUse.hold(digest, async () => {
+      const outcome = await this.#takeIn(order, options);
+      // Somebody wants it: its grace begins anew.
+      await marks.clear(digest);
+      return outcome;
+    });
+  }
+
+  async #takeIn(order: IngestOrder, options: { readonly signal: AbortSignal }): Promise<{ readonly writtenBack: boolean }> {
     const { store, peer, writeBack } = this.#deps;
     const { digest } = order.metainfo;
     if (store.stat(digest) !== undefined && (await writeBack.isDone(digest, options))) return { writtenBack: true };
@@ -91,10 +106,12 @@ export class BlobKeeper {
     const { digest } = metainfo;
     if (this.#healing.has(digest)) return;
     this.#healing.add(digest);
-    const { peer, writeBack, logger } = this.#deps;
-    peer
-      .ingest(metainfo, holders, { signal: AbortSignal.timeout(3_600_000) })
-      .then(async () => writeBack.enqueue(digest))
+    const { peer, writeBack, inUse, logger } = this.#deps;
+    inUse
+      .hold(digest, async () => {
+        await peer.ingest(metainfo, holders, { signal: AbortSignal.timeout(3_600_000) });
+        await writeBack.enqueue(digest);
+      })
       .catch((error: unknown) => {
         const { code, message } = toAppError(error);
         if (!isAppError(error, 'cancelled'))

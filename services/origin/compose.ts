@@ -7,6 +7,8 @@ import { PeerNode } from '#peer';
 import { type NodeContext, swarmOptionsOf, swarmPart } from '#runtime';
 import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
 import { BlobKeeper } from './blob-keeper.ts';
+import { BlobsInUse } from './blobs-in-use.ts';
+import { openMarks, serveCollection } from './collection.ts';
 import type { OriginConfig } from './config.ts';
 import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
@@ -45,8 +47,9 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
       fetchAgain: async (digest, options) => void (await keeper.metainfo(digest, { localOnly: false }, options)),
     },
   );
+  const collection = { marks: await openMarks(config, node), inUse: new BlobsInUse() };
   const refill = await Refill.open({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
-  const keeper: BlobKeeper = new BlobKeeper({ ...node, store, peer, origins, writeBack, refill });
+  const keeper: BlobKeeper = new BlobKeeper({ ...node, ...collection, store, peer, origins, writeBack, refill });
 
   peer.attach(node.server);
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
@@ -54,6 +57,8 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.description.store(store);
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
+  const isFirstOwner = (digest: Digest): boolean => rankAmongOwners(origins, node.identity.id, digest) === 0;
+  serveCollection(config, node, { ...collection, store, backend, writeBack, isFirstOwner });
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
   return async () => lifecycle.onDrain('uploads to peers', async () => peer.drain());
 }

@@ -15,6 +15,16 @@ export const originConfig = z.strictObject({
   networkEvents: networkEventsPart,
   origins: originsPart,
   trackers: members,
+  /** Who says which blobs are still wanted; without one no garbage is collected here. */
+  buildIndexes: members.optional(),
+  gc: z
+    .strictObject({
+      /** Between two collections of garbage; 0 turns them off (`shoal gc` still works). */
+      interval: durationMs(0, 366 * 86_400_000).default(6 * 3_600_000),
+      /** How long a blob must have been without a repository before its bytes go. The build-index has kept its link for its own grace before. */
+      grace: durationMs(0, 366 * 86_400_000).default(3_600_000),
+    })
+    .prefault({}),
   /** Durable storage behind the origins; without one the origins' disks are all there is. */
   backend: z.discriminatedUnion('type', [fileBackend]).optional(),
   writeBack: z

@@ -61,6 +61,11 @@ export class WriteBack {
     return (await this.#sizeThere(this.#deps.backend, digest, options).catch(() => undefined)) !== undefined;
   }
 
+  /** Gives up writing a blob that is about to be deleted. A write under way ends by itself. */
+  async forget(digest: Digest): Promise<void> {
+    await this.#deps.queue.remove(digest);
+  }
+
   isPending(digest: Digest): boolean {
     return this.#deps.queue.has(digest);
   }

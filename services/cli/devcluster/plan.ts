@@ -69,7 +69,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
     ...origins.map(({ id, endpoint }) =>
       node(
         { role: 'origin', id, grpc: endpoint },
-        { ...store(id), origins: ring, trackers, backend: { type: 'file', directory: join(directory, 'storage') } },
+        { ...store(id), origins: ring, trackers, buildIndexes, backend: { type: 'file', directory: join(directory, 'storage') } },
       ),
     ),
     ...trackers.map(({ id, endpoint }) => node({ role: 'tracker', id, grpc: endpoint }, { origins: ring })),

@@ -20,9 +20,9 @@ import {
   toAppError,
 } from '#core';
 import { BuildIndexServiceService } from '#gen/shoal/buildindex/v1/build_index_service';
-import { CollectionServiceService } from '#gen/shoal/buildindex/v1/collection_service';
+import { CollectionServiceService, type IndexState as IndexStateMessage } from '#gen/shoal/buildindex/v1/collection_service';
 import type { BlobLink, ManifestRecord, TagRecord } from '#gen/shoal/buildindex/v1/image';
-import { type Client, digestFromProto, digestToProto, required, safeNumber, type Target } from '#wire';
+import { type Client, digestFromProto, digestToProto, durationFromProto, required, safeNumber, type Target } from '#wire';
 import { HealthMonitor } from './health-monitor.ts';
 import { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry } from './index-records.ts';
 import type { Channels, Member } from './types.ts';
@@ -42,6 +42,18 @@ export interface BuildIndexClientDeps {
 }
 
 type IndexClient = Client<typeof BuildIndexServiceService>;
+
+/** Which index answered, and how far it has come. */
+export interface IndexState {
+  readonly id: string;
+  readonly version: bigint;
+}
+
+/** What the index says about some of the blobs it was asked about. */
+export interface IndexVerdict {
+  readonly digests: readonly Digest[];
+  readonly index: IndexState;
+}
 
 interface IndexCallOptions {
   readonly signal: AbortSignal;
@@ -78,9 +90,7 @@ export class BuildIndexClient implements AsyncDisposable {
    */
   async fence(options: CallOptions): Promise<bigint> {
     if (this.#fence === undefined) {
-      const { fence } = await this.#call(options, (_client, call, target) =>
-        this.#channels.client(CollectionServiceService, target).getFence({}, call),
-      );
+      const { fence } = await this.#collection(options, (client, call) => client.getFence({}, call));
       this.#noteFence(fence);
     }
     return this.#fence ?? 0n;
@@ -189,6 +199,30 @@ export class BuildIndexClient implements AsyncDisposable {
     });
   }
 
+  /** Those of at most 1,000 blobs that no repository shows. For origins. */
+  async findUnreferencedBlobs(digests: readonly Digest[], options: CallOptions): Promise<IndexVerdict> {
+    const request = { digests: digests.map(digestToProto) };
+    const answer = await this.#collection(options, (client, call) => client.findUnreferencedBlobs(request, call));
+    return { digests: answer.unreferenced.map((digest) => digestFromProto(digest)), index: indexOf(answer.state) };
+  }
+
+  /**
+   * The right to delete those of at most 1,000 blobs that no repository shows: nobody can link them until they are released, or for `lifetimeMs`. For
+   * origins.
+   */
+  async claimBlobs(digests: readonly Digest[], options: CallOptions): Promise<IndexVerdict & { readonly lifetimeMs: number }> {
+    const request = { digests: digests.map(digestToProto) };
+    const answer = await this.#collection(options, (client, call) => client.claimBlobs(request, call));
+    const claimed = answer.claimed.map((digest) => digestFromProto(digest));
+    return { digests: claimed, index: indexOf(answer.state), lifetimeMs: durationFromProto(answer.lifetime, 'lifetime') };
+  }
+
+  /** Ends claims of this origin. */
+  async releaseBlobs(digests: readonly Digest[], options: CallOptions): Promise<void> {
+    const request = { digests: digests.map(digestToProto) };
+    await this.#collection(options, (client, call) => client.releaseBlobs(request, call));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#monitor[Symbol.asyncDispose]();
   }
@@ -207,6 +241,13 @@ export class BuildIndexClient implements AsyncDisposable {
       if (typeof fence === 'string' || typeof fence === 'number') this.#noteFence(BigInt(fence));
       throw error;
     }
+  }
+
+  async #collection<T>(
+    options: CallOptions,
+    ask: (client: Client<typeof CollectionServiceService>, call: IndexCallOptions) => Promise<T>,
+  ): Promise<T> {
+    return this.#call(options, (_index, call, target) => ask(this.#channels.client(CollectionServiceService, target), call));
   }
 
   #noteFence(fence: bigint): void {
@@ -257,6 +298,11 @@ function referenceToProto(
   reference: Reference,
 ): { readonly $case: 'tag'; readonly tag: string } | { readonly $case: 'digest'; readonly digest: ReturnType<typeof digestToProto> } {
   return 'tag' in reference ? { $case: 'tag', tag: reference.tag } : { $case: 'digest', digest: digestToProto(reference.digest) };
+}
+
+function indexOf(state: IndexStateMessage | undefined): IndexState {
+  const { indexId, version } = required(state, 'state');
+  return { id: indexId, version };
 }
 
 function blobOf(link: BlobLink | undefined): BlobStat {

@@ -1,5 +1,11 @@
 /** The rest of the cluster as one node sees it: owners, trackers, the index, and who of them answers. */
-export { BuildIndexClient, type BuildIndexClientDeps, type BuildIndexClientOptions } from './build-index-client.ts';
+export {
+  BuildIndexClient,
+  type BuildIndexClientDeps,
+  type BuildIndexClientOptions,
+  type IndexState,
+  type IndexVerdict,
+} from './build-index-client.ts';
 export {
   type HealthListener,
   HealthMonitor,

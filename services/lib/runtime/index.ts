@@ -1,3 +1,4 @@
+export { atIntervals, type IntervalDeps } from './at-intervals.ts';
 export { SystemClock, SystemRng } from './clock.ts';
 export {
   type CommonConfig,
