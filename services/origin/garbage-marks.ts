@@ -1,8 +1,7 @@
 /** What an origin remembers between two collections: since when blobs are without a repository, and which index said so. */
-import type { Database } from 'lmdb';
 import type { IndexState } from '#cluster';
 import { type Digest, isDigest } from '#core';
-import { commit, type EmbeddedDb } from '#storage';
+import { commit, type EmbeddedDb, type Table } from '#storage';
 
 interface IndexRow {
   readonly id: string;
@@ -14,8 +13,8 @@ const indexKey = 'index';
 
 export class GarbageMarks {
   readonly #db: EmbeddedDb;
-  readonly #marks: Database<number, string>;
-  readonly #index: Database<IndexRow, string>;
+  readonly #marks: Table<number>;
+  readonly #index: Table<IndexRow>;
 
   /** The database stays the caller's to close. */
   constructor(db: EmbeddedDb) {

@@ -1,11 +1,14 @@
 /** The embedded database (LMDB). Whoever keeps lasting state in one goes through here, so that all run with the same settings and errors. */
 import { mkdir } from 'node:fs/promises';
-import { open, type RootDatabase } from 'lmdb';
+import { type Database, open, type RootDatabase } from 'lmdb';
 import { AppError } from '#core';
 import { fsCode, onDisk } from './fs-errors.ts';
 
 /** An LMDB environment; one process at a time. Named tables are opened with `openDB`. Written to by {@link commit} only. */
 export type EmbeddedDb = RootDatabase<unknown, string>;
+
+/** A named table with text keys, as `openDB` gives it. */
+export type Table<V> = Database<V, string>;
 
 /** More tables than one environment of ours has; LMDB wants the bound beforehand. */
 const tablesMax = 32;

@@ -1,6 +1,6 @@
 export type { BackendCallOptions, BlobBackend } from './backend.ts';
 export { type BlobStore, type PartialBlob, type ReadableBlob, readRange, type StoredBlob, type StoreOptions } from './blob-store.ts';
-export { commit, type EmbeddedDb, openDatabase } from './database.ts';
+export { commit, type EmbeddedDb, openDatabase, type Table } from './database.ts';
 export { type BlobStoreDeps, DiskBlobStore, type DiskBlobStoreOptions, putSizeBytesMax } from './disk-blob-store.ts';
 export { DurableQueue, type DurableQueueDeps, type DurableQueueOptions, type QueuedTask, type QueueWorker } from './durable-queue.ts';
 export { FileBackend, type FileBackendOptions } from './file-backend.ts';
