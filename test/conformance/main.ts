@@ -1,0 +1,89 @@
+/**
+ * `make conformance`: the suite against a proxy, against proxies behind a balancer, and its reading part against an agent that is
+ * downloading. Ends with 1 when anything failed or was skipped. With `--registry host:port` it runs against that registry instead.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startCluster, type TestCluster } from '../support/cluster-process.ts';
+import { tempDir } from '../support/temp.ts';
+import { howToGiveIt, officialVariable, runOfficial } from './official.ts';
+import { checkReadOnly, type Stock, stockUp } from './read-only.ts';
+import { isClean, Recorder, totalsOf } from './recorder.ts';
+import { Registry } from './registry.ts';
+import { junit, table, troubles } from './report.ts';
+import { runSuite } from './suite.ts';
+
+/** A run with fewer checks than this has lost some of them. */
+const passedMin = { suite: 850, readOnly: 300 } as const;
+/** Slow enough that everything else is asked meanwhile, on a slow machine too. */
+const agentIngress = '6MiB';
+const largeBytes = 160 * 2 ** 20;
+
+const { values: flags } = parseArgs({
+  options: { json: { type: 'boolean', default: false }, junit: { type: 'string' }, registry: { type: 'string' } },
+});
+
+const recorder = new Recorder();
+const say = (text: string): void => {
+  process.stderr.write(`${text}\n`);
+};
+
+async function runCluster(directory: string): Promise<void> {
+  await using cluster = await startCluster({ directory: join(directory, 'cluster'), args: ['--agent-ingress', agentIngress] });
+  const proxy = cluster.registry('proxy-1');
+  using registry = new Registry({ url: `http://${proxy}` });
+  say('one proxy');
+  await runSuite(registry, recorder, 'proxy');
+  const stock = await stockUp(registry, largeBytes);
+  say('an agent that is downloading');
+  await readFromAgent(cluster, stock);
+  const official = process.env[officialVariable];
+  if (official === undefined || official === '') {
+    say(howToGiveIt);
+    return;
+  }
+  say('the official program');
+  await runOfficial(official, { name: 'proxy', address: proxy }, directory, recorder);
+  await runOfficial(official, { name: 'agent', address: cluster.registry('agent-2'), stock }, directory, recorder);
+}
+
+interface ShownTransfer {
+  readonly digest: string;
+  readonly complete: boolean;
+}
+
+async function readFromAgent(cluster: TestCluster, stock: Stock): Promise<void> {
+  using registry = new Registry({ url: `http://${cluster.registry('agent-1')}` });
+  const isDownloading = async (): Promise<boolean> => {
+    const { stdout } = await cluster.shoal('transfers', 'agent-1', '--json');
+    const transfers = JSON.parse(stdout) as readonly ShownTransfer[];
+    return transfers.some(({ digest, complete }) => digest === stock.large.digest && !complete);
+  };
+  const check = recorder.area('agent', 'reading while downloading');
+  await checkReadOnly({ registry, repository: stock.repository, check, stock, isDownloading });
+}
+
+/** The checks of each target, of which none may be missing. */
+function isComplete(): boolean {
+  const own = recorder.results.filter(({ area }) => !area.startsWith('official'));
+  const targets = new Set(own.map(({ target }) => target));
+  return [...targets].every((target) =>
+    isClean(totalsOf(own.filter((result) => result.target === target)), target === 'agent' ? passedMin.readOnly : passedMin.suite),
+  );
+}
+
+const directory = tempDir('conformance');
+if (flags.registry === undefined) await runCluster(directory);
+else {
+  using registry = new Registry({ url: `http://${flags.registry}` });
+  await runSuite(registry, recorder, flags.registry);
+}
+if (flags.junit !== undefined) {
+  mkdirSync(dirname(flags.junit), { recursive: true });
+  writeFileSync(flags.junit, junit(recorder.results));
+}
+const trouble = troubles(recorder.results);
+if (flags.json) process.stdout.write(`${JSON.stringify({ totals: totalsOf(recorder.results), results: recorder.results }, null, 2)}\n`);
+else process.stdout.write(`${table(recorder.results)}\n${trouble === '' ? '' : `\n${trouble}\n`}`);
+process.exitCode = isClean(totalsOf(recorder.results), 1) && isComplete() ? 0 : 1;
