@@ -17,8 +17,8 @@ import { runSuite } from './suite.ts';
 /** A run with fewer checks than this has lost some of them. */
 const passedMin = { suite: 850, readOnly: 300 } as const;
 /** Slow enough that everything else is asked meanwhile, on a slow machine too. */
-const agentIngress = '6MiB';
-const largeBytes = 160 * 2 ** 20;
+const agentIngress = '1MiB/s';
+const largeBytes = 128 * 2 ** 20;
 
 const { values: flags } = parseArgs({
   options: { json: { type: 'boolean', default: false }, junit: { type: 'string' }, registry: { type: 'string' } },
@@ -30,7 +30,7 @@ const say = (text: string): void => {
 };
 
 async function runCluster(directory: string): Promise<void> {
-  await using cluster = await startCluster({ directory: join(directory, 'cluster'), args: ['--agent-ingress', agentIngress] });
+  await using cluster = await startCluster({ directory: join(directory, 'cluster') });
   const proxy = cluster.registry('proxy-1');
   using registry = new Registry({ url: `http://${proxy}` });
   say('one proxy');
@@ -60,8 +60,14 @@ async function readFromAgent(cluster: TestCluster, stock: Stock): Promise<void> 
     const transfers = JSON.parse(stdout) as readonly ShownTransfer[];
     return transfers.some(({ digest, complete }) => digest === stock.large.digest && !complete);
   };
+  const limitIngress = async (rate: string): Promise<void> => {
+    const { code, stderr } = await cluster.shoal('limits', 'agent-1', '--set', `ingress=${rate}`);
+    if (code !== 0) throw new Error(`the agent's limit does not change: ${stderr}`);
+  };
+  await limitIngress(agentIngress);
   const check = recorder.area('agent', 'reading while downloading');
-  await checkReadOnly({ registry, repository: stock.repository, check, stock, isDownloading });
+  const hurry = async (): Promise<void> => limitIngress('0');
+  await checkReadOnly({ registry, repository: stock.repository, check, stock, isDownloading, hurry });
 }
 
 /** The checks of each target, of which none may be missing. */
