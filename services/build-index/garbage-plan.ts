@@ -1,7 +1,8 @@
 /**
  * What of a repository may go: tags by its rule, then manifests that nothing keeps, then links of blobs that no manifest reaches. Pure: it reads a
  * view of the rows. The collector asks {@link mayGo} once more about each item, inside the transaction that removes it, so a plan may be out of
- * date by then and still nothing is removed that is reachable.
+ * date by then and still nothing is removed that is reachable. Each item is judged by its neighbours alone, so an index whose subject is a part of
+ * itself keeps itself; nobody makes such.
  */
 import type { ManifestEntry, TagEntry } from '#cluster';
 import type { Digest } from '#core';
