@@ -5,7 +5,7 @@ const lib = (...names) => `^services/lib/(${names.join('|')})/`;
 const layers = [
   ['core'],
   ['swarm', 'placement'],
-  ['storage', 'pki', 'telemetry'],
+  ['storage', 'pki', 'telemetry', 'upstream'],
   ['wire'],
   ['cluster', 'registry', 'runtime', 'sim'],
   ['peer', 'access'],
@@ -33,6 +33,13 @@ module.exports = {
       severity: 'error',
       from: { path: lib('swarm', 'placement', 'registry') },
       to: { path: lib('storage', 'pki', 'telemetry', 'wire', 'swarm', 'placement'), pathNot: '^services/lib/(swarm|placement|registry)/' },
+    },
+    {
+      name: 'upstream-on-core',
+      comment: 'a client of other registries needs core alone: it knows neither the mesh nor its disks',
+      severity: 'error',
+      from: { path: lib('upstream') },
+      to: { path: '^(services|gen)/', pathNot: lib('upstream', 'core') },
     },
     {
       name: 'sim-on-engine',

@@ -1,8 +1,8 @@
 /** The agent, put together: a read-only registry for the local runtime over the blobs of the mesh. */
 import { openGateway } from '#access';
-import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
+import { BuildIndexClient, MeshUpstreams, OriginCluster, TrackerDirectory } from '#cluster';
 import { AgentServiceService } from '#gen/shoal/agent/v1/agent_service';
-import { MeshImageReader } from '#images';
+import { MeshImageReader, UpstreamImageReader } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
 import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#runtime';
@@ -29,7 +29,8 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
       { ...node, self: node.identity, store, directory },
     ),
   );
-  const reader = new MeshImageReader({ index, blobs: peer });
+  const upstreams = lifecycle.use('upstreams', new MeshUpstreams({ ...node, origins }));
+  const reader = new UpstreamImageReader({ mesh: new MeshImageReader({ index, blobs: peer }), upstreams, clock });
 
   peer.attach(node.server);
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
@@ -40,11 +41,12 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
   const gateway = lifecycle.use('access', await openGateway(config, node));
   const registry = await createRegistry(
     { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog },
-    { ...node, ...gateway.deps, store: { reader, writer: undefined } },
+    { ...node, ...gateway.deps, store: { reader, writer: undefined }, nameInMesh: (...name) => reader.nameInMesh(...name) },
   );
   return async () => {
     index.connect();
     directory.connect();
+    upstreams.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
     lifecycle.onDrain('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async ({ graceMs }) => registry.close({ drainMs: graceMs }));

@@ -49,10 +49,10 @@ function blobHandlers(store: IndexStore): Pick<Service, BlobMethods> {
 
 function manifestHandlers(store: IndexStore): Pick<Service, ManifestMethods> {
   return {
-    async putManifest({ repository, manifest, tags, fence }) {
+    async putManifest({ repository, manifest, tags, fence, sparse }) {
       if (tags.length > tagsPerPutMax) throw new AppError('invalid-argument', `tags: at most ${tagsPerPutMax}`);
       const entry = manifestFromProto(required(manifest, 'manifest'));
-      const stored = await store.putManifest(parseRepositoryName(repository), entry, tags.map(parseTag), fence);
+      const stored = await store.putManifest(parseRepositoryName(repository), entry, tags.map(parseTag), fence, { sparse });
       return { tags: stored.map(tagToProto), fence: store.fences.current() };
     },
     async getManifest({ repository, reference }) {

@@ -103,12 +103,18 @@ export class IndexStore implements AsyncDisposable {
   }
 
   /**
-   * Throws `failed-precondition` (kind `missing`, `digests`) when something the manifest refers to is not in the repository, and `aborted` as
-   * {@link linkBlob} does.
+   * Throws `failed-precondition` (kind `missing`, `digests`) when something the manifest refers to is not in the repository, unless it is `sparse`,
+   * and `aborted` as {@link linkBlob} does.
    */
-  async putManifest(repository: RepositoryName, entry: ManifestEntry, tags: readonly Tag[], fence: bigint): Promise<readonly TagEntry[]> {
+  async putManifest(
+    repository: RepositoryName,
+    entry: ManifestEntry,
+    tags: readonly Tag[],
+    fence: bigint,
+    { sparse }: { readonly sparse: boolean } = { sparse: false },
+  ): Promise<readonly TagEntry[]> {
     return this.#fenced(entry.digest, fence, () => {
-      this.#requireReferences(repository, entry);
+      if (!sparse) this.#requireReferences(repository, entry);
       this.rows.putManifest(repository, entry);
       return tags.map((tag) => this.rows.setTag(repository, tag, entry.digest));
     });

@@ -12,6 +12,7 @@ import { openMarks, serveCollection } from './collection.ts';
 import type { OriginConfig } from './config.ts';
 import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
+import { composeUpstreams } from './upstream/compose.ts';
 import { decodeWriteBack, WriteBack } from './write-back.ts';
 
 export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<() => Promise<void>> {
@@ -54,6 +55,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   peer.attach(node.server);
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));
+  await composeUpstreams(config, node, { store, peer, origins, keeper });
   node.description.store(store);
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());

@@ -1,6 +1,7 @@
 /** The origin's config file. An example stands in deploy/config/origin.yaml. */
 import { z } from 'zod';
 import { commonParts, durationMs, members, networkEventsPart, originsPart, storePart, swarmPart } from '#runtime';
+import { upstreamsPart } from './upstream/config.ts';
 
 const fileBackend = z.strictObject({
   type: z.literal('file'),
@@ -15,7 +16,7 @@ export const originConfig = z.strictObject({
   networkEvents: networkEventsPart,
   origins: originsPart,
   trackers: members,
-  /** Who says which blobs are still wanted; without one no garbage is collected here. */
+  /** Who says which blobs are still wanted; without one no garbage is collected here. Needed for upstreams. */
   buildIndexes: members.optional(),
   gc: z
     .strictObject({
@@ -25,6 +26,8 @@ export const originConfig = z.strictObject({
       grace: durationMs(0, 366 * 86_400_000).default(3_600_000),
     })
     .prefault({}),
+  /** Other registries that images are pulled through from; the same on every origin. */
+  upstreams: upstreamsPart,
   /** Durable storage behind the origins; without one the origins' disks are all there is. */
   backend: z.discriminatedUnion('type', [fileBackend]).optional(),
   writeBack: z

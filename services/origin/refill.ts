@@ -1,9 +1,10 @@
 /** Brings a blob back from durable storage: one read per blob however many ask, hashed on the way, complete or not at all. */
-import { mkdir, open, rm, statfs } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, algorithmOf, type Clock, type Digest, DigestHasher, hexOf, type Logger, type Metainfo, MetainfoBuilder } from '#core';
 import { type BlobBackend, type BlobStore, onDisk } from '#storage';
 import { copyDeadlineMs, statDeadlineMs, withDeadline } from './deadline.ts';
+import { requireRoom } from './room.ts';
 
 /** Blobs read from storage at the same time; more would only share its bandwidth. */
 const concurrencyMax = 16;
@@ -70,7 +71,7 @@ export class Refill {
     const path = join(this.#root, hexOf(digest));
     this.#copyingBytes += sizeBytes;
     try {
-      await this.#requireRoom(sizeBytes);
+      await requireRoom({ root: this.#root, sizeBytes, copyingBytes: this.#copyingBytes }, this.#deps);
       const metainfo = await withDeadline(copyDeadlineMs(sizeBytes), deps, (call) => this.#copy(backend, digest, { path, ...call }));
       await this.#deps.store.adopt(path, metainfo, { fsync: true });
       this.#deps.logger.info('blob read from durable storage', { digest, sizeBytes: metainfo.sizeBytes, backend: backend.name });
@@ -79,18 +80,6 @@ export class Refill {
       this.#copyingBytes -= sizeBytes;
       await rm(path, { force: true });
     }
-  }
-
-  /** Before hours are spent on a copy that has no place to go. */
-  async #requireRoom(sizeBytes: number): Promise<void> {
-    const { capacityBytes } = this.#deps.store.usage();
-    const disk = await onDisk('looking for room', () => statfs(this.#root));
-    const freeBytes = disk.bavail * disk.bsize;
-    if (sizeBytes <= capacityBytes && this.#copyingBytes <= freeBytes) return;
-    throw new AppError('resource-exhausted', 'the disk has no room for a blob from durable storage; free space or raise the capacity', {
-      data: { sizeBytes, capacityBytes, freeBytes },
-      retryAfterMs: 30_000,
-    });
   }
 
   async #copy(backend: BlobBackend, digest: Digest, options: { readonly path: string; readonly signal: AbortSignal }): Promise<Metainfo> {

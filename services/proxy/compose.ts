@@ -1,10 +1,10 @@
 /** The proxy, put together: a registry that takes pushes, over uploads on its disk and the owners who pull from it. */
 import { join } from 'node:path';
 import { openGateway } from '#access';
-import { BuildIndexClient, OriginCluster, TrackerDirectory } from '#cluster';
+import { BuildIndexClient, MeshUpstreams, OriginCluster, TrackerDirectory } from '#cluster';
 import { peerIdOf } from '#core';
 import { ProxyServiceService } from '#gen/shoal/proxy/v1/proxy_service';
-import { BlobHolders, MeshImageReader, MeshImageWriter } from '#images';
+import { BlobHolders, MeshImageReader, MeshImageWriter, UpstreamImageReader, UpstreamImageWriter } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
 import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#runtime';
@@ -40,9 +40,11 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   );
   const holders = new BlobHolders({ ...node, store, origins });
   const holds: BlobHolders['holds'] = async (digest, options) => holders.holds(digest, options);
-  const reader = new MeshImageReader({ index, blobs: peer, holds });
+  const upstreams = lifecycle.use('upstreams', new MeshUpstreams({ ...node, origins }));
+  const reader = new UpstreamImageReader({ ...node, mesh: new MeshImageReader({ index, blobs: peer, holds }), upstreams });
   const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
-  const writer = await MeshImageWriter.open({ ...node, index, origins, uploads, store, self, holds });
+  const mesh = await MeshImageWriter.open({ ...node, index, origins, uploads, store, self, holds });
+  const writer = new UpstreamImageWriter({ mesh, upstreams });
 
   peer.attach(node.server);
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
@@ -53,11 +55,12 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
   const gateway = lifecycle.use('access', await openGateway(config, node));
   const registry = await createRegistry(
     { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog, deletesEnabled: config.deletes },
-    { ...node, ...gateway.deps, store: { reader, writer } },
+    { ...node, ...gateway.deps, store: { reader, writer }, nameInMesh: (...name) => reader.nameInMesh(...name) },
   );
   return async () => {
     index.connect();
     directory.connect();
+    upstreams.connect();
     const address = await registry.listen(parseEndpoint(config.registry.listen));
     lifecycle.onDrain('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async ({ graceMs }) => registry.close({ drainMs: graceMs }));

@@ -1,10 +1,10 @@
 /** `shoal devcluster`: a whole cluster on this machine for trying and developing. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import pc from 'picocolors';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { z } from 'zod';
 import { AppError, type Clock, toAppError } from '#core';
 import { CertificateDirectory } from '#pki';
@@ -31,6 +31,7 @@ interface Flags {
   readonly logLevel: string;
   readonly agentIngress: number;
   readonly gatewayConfig?: string;
+  readonly upstreams?: string;
   readonly json?: boolean;
 }
 
@@ -47,18 +48,21 @@ export function devclusterCommand(): Command {
     .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
     .option('--agent-ingress <size>', 'bytes per second that each agent takes from its peers, e.g. 50MiB; 0 is unlimited', size, 0)
     .option('--gateway-config <file>', 'YAML to be added to the configs of proxy and agents, e.g. their access part')
+    .option('--upstreams <file>', 'registries to pull through from: YAML, the list `upstreams` of an origin config')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .option('--json', 'print the cluster as one JSON document when it is ready')
     .action(async (flags: Flags) => runDevcluster(flags, clock));
 }
 
 async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
+  const upstreams = flags.upstreams === undefined ? [] : await readUpstreams(flags.upstreams);
   const plan = planDevcluster({
     ...flags,
     directory: resolve(flags.dir),
     agentCount: flags.agents,
     originCount: flags.origins,
     ...gatewayOf(flags),
+    upstreams,
   });
   await checkPortsAreFree(plan);
   await writeFiles(plan);
@@ -108,6 +112,19 @@ function size(text: string): number {
   const value = text === '0' ? 0 : parseSize(text);
   if (value === undefined) throw new InvalidArgumentError('write it like 50MiB');
   return value;
+}
+
+/** The origins check what stands in it. */
+async function readUpstreams(file: string): Promise<readonly unknown[]> {
+  let list: unknown;
+  try {
+    const document: unknown = parse(await readFile(file, 'utf8'));
+    list = typeof document === 'object' && document !== null && 'upstreams' in document ? document.upstreams : document;
+  } catch (error) {
+    throw new AppError('invalid-argument', `--upstreams: cannot read ${file}: ${toAppError(error).message}`);
+  }
+  if (Array.isArray(list)) return list;
+  throw new AppError('invalid-argument', `--upstreams: ${file} must hold a list; see deploy/config/upstreams.yaml`);
 }
 
 async function checkPortsAreFree(plan: DevclusterPlan): Promise<void> {

@@ -20,6 +20,8 @@ export interface DevclusterOptions {
   readonly agentIngress: number;
   /** Added to the config of the proxy and of every agent; what stands below `registry` is added to it. */
   readonly gateway?: Readonly<Record<string, unknown>>;
+  /** The part `upstreams` of the origins' config. */
+  readonly upstreams: readonly unknown[];
 }
 
 export interface PlannedNode extends ClusterNode {
@@ -69,7 +71,14 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
     ...origins.map(({ id, endpoint }) =>
       node(
         { role: 'origin', id, grpc: endpoint },
-        { ...store(id), origins: ring, trackers, buildIndexes, backend: { type: 'file', directory: join(directory, 'storage') } },
+        {
+          ...store(id),
+          origins: ring,
+          trackers,
+          buildIndexes,
+          backend: { type: 'file', directory: join(directory, 'storage') },
+          upstreams: options.upstreams,
+        },
       ),
     ),
     ...trackers.map(({ id, endpoint }) => node({ role: 'tracker', id, grpc: endpoint }, { origins: ring })),

@@ -131,15 +131,16 @@ export class BuildIndexClient implements AsyncDisposable {
 
   /**
    * Stores a manifest whose bytes the owners hold, and its tags. Returns the tags with their versions. Throws `failed-precondition` (kind `missing`,
-   * `digests`) when a reference is not in the repository, and `aborted` as {@link linkBlob} does.
+   * `digests`) when a reference is not in the repository, unless the manifest is `sparse`, and `aborted` as {@link linkBlob} does.
    */
   async putManifest(
     repository: RepositoryName,
-    manifest: Omit<ManifestUpload, 'bytes'> & { readonly sizeBytes: number },
+    manifest: Omit<ManifestUpload, 'bytes'> & { readonly sizeBytes: number; readonly sparse?: boolean },
     fence: bigint,
     options: CallOptions,
   ): Promise<readonly TagEntry[]> {
-    const request = { repository, manifest: manifestToProto({ ...manifest, pushedMs: 0 }), tags: [...manifest.tags], fence };
+    const { tags: names, sparse = false } = manifest;
+    const request = { repository, manifest: manifestToProto({ ...manifest, pushedMs: 0 }), tags: [...names], fence, sparse };
     const { tags } = await this.#fenced(options, (client, call) => client.putManifest(request, call));
     return tags.map(tagOf);
   }
@@ -156,6 +157,17 @@ export class BuildIndexClient implements AsyncDisposable {
     const request = { repository, reference: referenceToProto(reference) };
     const { manifest } = await this.#call(options, (client, call) => client.renewManifest(request, call));
     return manifestFromProto(required(manifest, 'manifest'));
+  }
+
+  /** A tag and the manifest it points to. Throws `not-found` (kind `manifest`). */
+  async getTag(
+    repository: RepositoryName,
+    name: Tag,
+    options: CallOptions,
+  ): Promise<{ readonly tag: TagEntry; readonly manifest: ManifestEntry }> {
+    const request = { repository, reference: referenceToProto({ tag: name }) };
+    const { manifest, tag } = await this.#call(options, (client, call) => client.getManifest(request, call));
+    return { tag: tagOf(required(tag, 'tag')), manifest: manifestFromProto(required(manifest, 'manifest')) };
   }
 
   /** By digest: the manifest and every tag on it; by tag: the tag alone. Throws `not-found` (kind `manifest`). */

@@ -27,6 +27,11 @@ export interface TagEntry {
   readonly version: bigint;
 }
 
+/** When a tag was set, in Unix milliseconds: a version is 48 bits of them and 16 bits of counter. */
+export function taggedMs({ version }: TagEntry): number {
+  return Number(version >> 16n);
+}
+
 export function manifestToProto(entry: ManifestEntry): ManifestRecord {
   return {
     digest: digestToProto(entry.digest),

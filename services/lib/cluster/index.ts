@@ -13,8 +13,9 @@ export {
   type HealthMonitorOptions,
   type ProbeMode,
 } from './health-monitor.ts';
-export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry } from './index-records.ts';
+export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry, taggedMs } from './index-records.ts';
 export type { IngestOutcome } from './ingest.ts';
+export { type EnsuredBlob, MeshUpstreams, type MeshUpstreamsDeps, type UpstreamQuery } from './mesh-upstreams.ts';
 export { type FoundMetainfo, OriginCluster, type OriginClusterDeps, type OriginClusterOptions } from './origin-cluster.ts';
 export { Outbox } from './outbox.ts';
 export { TrackerDirectory, type TrackerDirectoryDeps, type TrackerDirectoryOptions } from './tracker-directory.ts';

@@ -9,7 +9,8 @@
  * Whose fault an error is follows from its code. `failed-precondition` with data.kind `missing`, and `aborted` or `failed-precondition` of
  * `appendUpload` and `aborted` of `commitUpload` (another request of the session), are the client's. Everywhere else `aborted`,
  * `failed-precondition`, `unauthenticated`, `permission-denied`, `already-exists` and `unsupported` come from calls between nodes; the surface
- * answers them as `unavailable`, so a store passes them on as they are.
+ * answers them as `unavailable`, so a store passes them on as they are. With data.kind `upstream`, `unauthenticated` (with data.challenge, the
+ * WWW-Authenticate header of another registry), `permission-denied` and `unsupported` are about the client again and answered as such.
  */
 import type { Digest, DigestAlgorithm } from './digest.ts';
 import type { ByteRange } from './geometry.ts';
@@ -18,6 +19,11 @@ import type { RepositoryName, Tag } from './names.ts';
 export interface CallOptions {
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
+  /**
+   * The client's Authorization header, when this registry has no use for it itself: some upstreams are asked what these credentials may read. Secret:
+   * never logged, never kept.
+   */
+  readonly authorization?: string | undefined;
 }
 
 /** What a manifest is asked by. */

@@ -31,6 +31,8 @@ export interface Call {
   /** What it shows of who sends it. */
   readonly evidence: Evidence;
   readonly access: AccessState;
+  /** Handed to the store, which may ask another registry what these credentials may read; undefined where this registry has its own use for them. */
+  readonly authorization: string | undefined;
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   /** False when the request says that it has no body; a chunked body may still turn out empty. */

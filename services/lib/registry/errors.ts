@@ -139,15 +139,15 @@ const translations: Readonly<Record<ErrorCode, Translation>> = {
   'not-found': (error) => as(unknownOf(error.data['kind']))(error),
   'already-exists': clusterFault,
   'failed-precondition': missing,
-  'permission-denied': clusterFault,
-  unauthenticated: clusterFault,
+  'permission-denied': (error) => (isUpstream(error) ? as('denied')(error) : clusterFault(error)),
+  unauthenticated: (error) => (isUpstream(error) ? challenged(error) : clusterFault(error)),
   'resource-exhausted': retryable('tooManyRequests'),
   aborted: clusterFault,
   cancelled: hidden('unavailable', 'the request was cut short; try again'),
   'deadline-exceeded': retryable('timeout'),
   unavailable: retryable('unavailable'),
   'data-loss': hidden('internal', 'the stored content is damaged; ask the operator to look into the log of the registry'),
-  unsupported: clusterFault,
+  unsupported: (error) => (isUpstream(error) ? as('methodUnsupported')(error) : clusterFault(error)),
   internal: hidden('internal', 'the registry failed; ask the operator to look into its log'),
 };
 
@@ -167,6 +167,18 @@ function clusterFault(error: AppError): RegistryError {
     cause: error,
     headers: { 'retry-after': retryAfterOf(error.retryAfterMs ?? faultRetryAfterMs) },
   });
+}
+
+/** Another registry, or the rule for it, refuses the client itself. */
+function isUpstream(error: AppError): boolean {
+  return error.data['kind'] === 'upstream';
+}
+
+/** The client gets the challenge of that registry, so that it can log in there and come back with what it was given. */
+function challenged(error: AppError): RegistryError {
+  const { challenge } = error.data;
+  if (typeof challenge !== 'string') return new RegistryError('denied', error.message, { cause: error });
+  return new RegistryError('unauthorized', error.message, { cause: error, headers: { 'www-authenticate': challenge } });
 }
 
 /** What a session of an upload refuses because of another request of the client (`aborted`, `failed-precondition`); other errors as they are. */

@@ -23,6 +23,8 @@ export interface RegistryDeps {
   readonly clock: Clock;
   /** Open to everybody when absent. */
   readonly access?: AccessControl;
+  /** The name under which a mirror keeps `name` of the registry that containerd calls `ns`; the name itself when absent. */
+  readonly nameInMesh?: (name: string, ns: string, options: CallOptions) => Promise<string>;
   /** Traces nothing when absent. */
   readonly tracer?: Tracer;
 }
@@ -152,6 +154,8 @@ class Server implements RegistryServer {
       query,
       headers: raw.headers,
       contentType: this.#contentTypes.get(raw),
+      // What this registry checks itself is nobody else's to see.
+      authorization: this.#deps.access === undefined ? raw.headers.authorization : undefined,
       signal,
       hasBody: hasBody(raw),
       contentLength: contentLengthOf(raw),
@@ -175,7 +179,7 @@ class Server implements RegistryServer {
       const { access } = this.#surface;
       const identity = await access.identify(request.evidence, request);
       const call = { ...request, access: { control: access, identity, origin: originOf(reply.request.raw) } };
-      answer = await dispatch(call, target, this.#surface);
+      answer = await dispatch(call, await this.#targetInMesh(call, target), this.#surface);
     } catch (error) {
       answer = this.#refuse(error, request, target);
     }
@@ -185,6 +189,13 @@ class Server implements RegistryServer {
       // The reply had begun, so the log is the only place left to say it.
       if (!request.signal.aborted) this.#deps.logger.warn('reply cut short', { route: target.kind, ...describe(error) });
     }
+  }
+
+  async #targetInMesh(call: Call, target: Target): Promise<Target> {
+    const ns = call.query.get('ns');
+    const { nameInMesh } = this.#deps;
+    if (!('name' in target) || ns === undefined || nameInMesh === undefined) return target;
+    return { ...target, name: await nameInMesh(target.name, ns, call) };
   }
 
   /** Before anything is read: is the server going on, and may this client use it? */

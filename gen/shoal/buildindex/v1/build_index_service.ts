@@ -111,6 +111,8 @@ export interface PutManifestRequest {
   readonly tags: readonly string[];
   /** The fence that was taken before the manifest's bytes were placed. */
   readonly fence: bigint;
+  /** What it refers to need not be in the repository: it comes from another registry, and its parts follow when somebody asks for them. */
+  readonly sparse: boolean;
 }
 
 /** The manifest is stored. */
@@ -979,7 +981,7 @@ export const UnlinkBlobResponse: MessageFns<UnlinkBlobResponse> = {
 };
 
 function createBasePutManifestRequest(): PutManifestRequest {
-  return { repository: "", manifest: undefined, tags: [], fence: 0n };
+  return { repository: "", manifest: undefined, tags: [], fence: 0n, sparse: false };
 }
 
 export const PutManifestRequest: MessageFns<PutManifestRequest> = {
@@ -998,6 +1000,9 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
         throw new globalThis.Error("value provided for field message.fence of type uint64 too large");
       }
       writer.uint32(32).uint64(message.fence);
+    }
+    if (message.sparse !== false) {
+      writer.uint32(40).bool(message.sparse);
     }
     return writer;
   },
@@ -1047,6 +1052,14 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
             message.fence = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.sparse = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1073,6 +1086,9 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
     if (message.fence !== 0n) {
       obj.fence = message.fence.toString();
     }
+    if (message.sparse !== false) {
+      obj.sparse = message.sparse;
+    }
     return obj;
   },
 
@@ -1087,6 +1103,7 @@ export const PutManifestRequest: MessageFns<PutManifestRequest> = {
       : undefined;
     message.tags = object.tags?.map((e) => e) || [];
     message.fence = (object.fence !== undefined && object.fence !== null) ? BigInt(object.fence) : 0n;
+    message.sparse = object.sparse ?? false;
     return message;
   },
 };
