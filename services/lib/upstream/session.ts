@@ -9,6 +9,8 @@ import { TokenCache } from './tokens.ts';
 export interface SessionOptions {
   /** Scheme, host and port; a path comes before `/v2/`. */
   readonly url: URL;
+  /** The credentials are those of callers: what the upstream asks them for is passed on. Otherwise a refusal is a matter of the config. */
+  readonly forCallers: boolean;
 }
 
 export interface SessionDeps {
@@ -31,11 +33,13 @@ export interface SessionRequest {
 }
 
 export class Session {
+  readonly #options: SessionOptions;
   readonly #url: URL;
   readonly #deps: SessionDeps;
   readonly #tokens: TokenCache;
 
   constructor(options: SessionOptions, deps: SessionDeps) {
+    this.#options = options;
     this.#url = options.url;
     this.#deps = deps;
     this.#tokens = new TokenCache(deps);
@@ -61,7 +65,7 @@ export class Session {
       const reply = await this.#authorized(request);
       if (reply.status === 200 || reply.status === 206) return reply;
       reply.drop();
-      return failureOf(reply, request, this.#url);
+      return failureOf(reply, request, this.#options);
     } catch (error) {
       if (isAppError(error)) return error;
       throw error;
@@ -99,7 +103,8 @@ export class Session {
   }
 }
 
-function failureOf({ status, headers }: HttpReply, { kind, credentials }: SessionRequest, { host }: URL): AppError {
+function failureOf({ status, headers }: HttpReply, { kind, credentials }: SessionRequest, { url, forCallers }: SessionOptions): AppError {
+  const { host } = url;
   switch (status) {
     // 400: a name that the upstream does not allow.
     case 400:
@@ -107,13 +112,16 @@ function failureOf({ status, headers }: HttpReply, { kind, credentials }: Sessio
       return new AppError('not-found', `the upstream ${host} has no such ${kind}`, { data: { kind } });
     case 401: {
       const [challenge] = parseChallenges(headers['www-authenticate']);
-      return new AppError(
-        'unauthenticated',
-        credentials.type === 'anonymous'
-          ? `the upstream ${host} has no such image, or shows it only to those who log in`
-          : `the upstream ${host} has no such image, or does not show it to these credentials`,
-        { data: { kind: 'upstream', ...(challenge === undefined ? {} : { challenge: formatChallenge(challenge).slice(0, 2000) }) } },
-      );
+      const whom = credentials.type === 'anonymous' ? 'only to those who log in' : 'not to these credentials';
+      const message = `the upstream ${host} has no such image, or shows it ${whom}`;
+      if (!forCallers || challenge === undefined) {
+        return new AppError('permission-denied', forCallers ? message : `${message}; see upstreams in the config of the origins`, {
+          data: { kind: 'upstream' },
+        });
+      }
+      return new AppError('unauthenticated', message, {
+        data: { kind: 'upstream', challenge: formatChallenge(challenge).slice(0, 2000) },
+      });
     }
     case 403:
       return new AppError('permission-denied', `the upstream ${host} does not show this image to these credentials`, {

@@ -41,7 +41,10 @@ export class Upstreams implements Disposable {
       if (url.protocol === 'http:' && config.credentials.type !== 'none') {
         deps.logger.warn('credentials for an upstream travel unencrypted: use https', { namespace: config.namespace });
       }
-      const client = new UpstreamClient({ session: new Session({ url }, { ...deps, http }), clock: deps.clock });
+      const client = new UpstreamClient({
+        session: new Session({ url, forCallers: config.access === 'caller' }, { ...deps, http }),
+        clock: deps.clock,
+      });
       const upstream: Upstream = {
         config,
         client,
