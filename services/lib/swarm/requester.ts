@@ -51,12 +51,21 @@ function owingCount(view: RequestView): number {
   return count;
 }
 
+/** The nearest piece that any reader lacks; of equally near ones that of the reader who has waited longest, so that no reader starves another. */
 function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+  let best = -1;
+  let bestDistance = 0;
+  let bestSinceMs = 0;
   for (const reader of view.readers.values()) {
     const piece = chooseForReader(view, link, reader, nowMs);
-    if (piece >= 0) return { piece, instead: undefined };
+    if (piece < 0) continue;
+    const distance = piece - reader.firstPiece;
+    if (best >= 0 && (distance > bestDistance || (distance === bestDistance && reader.sinceMs >= bestSinceMs))) continue;
+    best = piece;
+    bestDistance = distance;
+    bestSinceMs = reader.sinceMs;
   }
-  return undefined;
+  return best < 0 ? undefined : { piece: best, instead: undefined };
 }
 
 function chooseForReader(view: RequestView, link: OutboundLink, reader: ReaderWindow, nowMs: number): number {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Bitfield } from '#core';
-import { swarmOptions } from '#swarm';
+import { type Effect, swarmOptions } from '#swarm';
 import { blobOf } from '#test/support/swarm-blob';
 import { asked, Engine, of, offerOf, pieces } from './engine-harness.ts';
 
@@ -82,17 +82,39 @@ test('equally rare pieces are taken at random, so that newcomers spread over a s
   assert.ok(first.size > 10, `${first.size} different first pieces`);
 });
 
-test('a reader has its pieces first and in order, and may move', () => {
+test('readers have their pieces first, the nearest ones before the others, and may move', () => {
   const engine = new Engine({ windowStartPieces: 4 }, 100);
   engine.want();
   engine.apply({ type: 'reader-moved', digest: engine.blob.digest, reader: 1, firstPiece: 40, endPiece: 42 });
   engine.apply({ type: 'reader-moved', digest: engine.blob.digest, reader: 2, firstPiece: 70, endPiece: 71 });
   const { link, effects } = engine.connect('agent/a');
-  assert.deepEqual(asked(effects).slice(0, 3), [40, 41, 70]);
+  assert.deepEqual(asked(effects).slice(0, 3), [40, 70, 41]);
   engine.apply({ type: 'reader-closed', digest: engine.blob.digest, reader: 2 });
   engine.apply({ type: 'reader-moved', digest: engine.blob.digest, reader: 1, firstPiece: 90, endPiece: 95 });
   engine.nowMs += 5;
   assert.equal(asked(engine.deliver(link, 40))[0], 90);
+});
+
+test('a reader that goes on and on does not starve another', () => {
+  const engine = new Engine({ windowStartPieces: 1 }, 1000, 3);
+  const move = (reader: number, firstPiece: number): Effect[] =>
+    engine.apply({ type: 'reader-moved', digest: engine.blob.digest, reader, firstPiece, endPiece: firstPiece + 30 });
+  engine.want();
+  move(1, 0);
+  const { link, effects } = engine.connect('agent/a');
+  const inFlight = asked(effects);
+  inFlight.push(...asked(move(2, 900)));
+  const order: number[] = [];
+  for (let step = 0; step < 60; step += 1) {
+    engine.nowMs += 10;
+    const piece = inFlight.shift();
+    if (piece === undefined) break;
+    order.push(piece);
+    inFlight.push(...asked(engine.deliver(link, piece)));
+    inFlight.push(...asked(move(piece < 900 ? 1 : 2, piece + 1)));
+  }
+  const ofSecond = order.filter((piece) => piece >= 900).length;
+  assert.ok(ofSecond > 20 && ofSecond < 40, `${ofSecond} of ${order.length} pieces for the second reader: ${order}`);
 });
 
 test('a reader demands no more than its number of pieces at once', () => {
