@@ -56,6 +56,13 @@ test('a manifest is refused while something it refers to is missing, and nothing
   assert.deepEqual(tagNames(store), []);
 });
 
+test('a sparse manifest may come before what it refers to', async (t) => {
+  const store = await open(t);
+  await store.putManifest(repo, entry('m', { blobs: [digest('layer')], manifests: [digest('child')] }), tags('v1'), 0n, { sparse: true });
+  assert.deepEqual(store.manifest(repo, { digest: digest('m') }).manifest.manifests, [digest('child')]);
+  assert.deepEqual(tagNames(store), ['v1']);
+});
+
 test('references to blobs, manifests and either of them are found in the same repository; the subject need not exist', async (t) => {
   const store = await open(t);
   await store.linkBlob(repo, { digest: digest('layer'), sizeBytes: 1 }, 0n);
