@@ -1,17 +1,20 @@
 /** The origin, put together: blobs it owns on disk, seeded to peers, written back to and refilled from durable storage. */
 import { join } from 'node:path';
-import { OriginCluster, TrackerDirectory } from '#cluster';
-import type { Digest } from '#core';
+import { newUploadId, OriginCluster, TrackerDirectory } from '#cluster';
+import { type Digest, peerIdOf } from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
+import { UploadServiceService } from '#gen/shoal/origin/v1/upload_service';
 import { PeerNode } from '#peer';
 import { type NodeContext, swarmOptionsOf, swarmPart } from '#runtime';
-import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
+import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase, UploadStore } from '#storage';
 import { BlobKeeper } from './blob-keeper.ts';
 import { BlobsInUse } from './blobs-in-use.ts';
 import { openMarks, serveCollection } from './collection.ts';
 import type { OriginConfig } from './config.ts';
 import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
+import { uploadHandlers } from './upload-handlers.ts';
+import { UploadKeeper } from './upload-keeper.ts';
 import { composeUpstreams } from './upstream/compose.ts';
 import { decodeWriteBack, WriteBack } from './write-back.ts';
 
@@ -21,7 +24,11 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
     'store',
     await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
   );
-  const origins = lifecycle.use('origins', new OriginCluster({ ...config.origins, self: node.identity.id }, node));
+  const uploads = lifecycle.use('uploads', await openUploads(config, node));
+  const origins = lifecycle.use(
+    'origins',
+    new OriginCluster({ ...config.origins, writeQuorum: config.writeQuorum, self: node.identity.id }, node),
+  );
   const directory = lifecycle.use(
     'trackers',
     new TrackerDirectory({ trackers: config.trackers, advertise: node.advertise }, { ...node, origins }),
@@ -56,6 +63,9 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));
   await composeUpstreams(config, node, { store, peer, origins, keeper });
+  const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
+  const pushes = new UploadKeeper({ ...node, ...collection, uploads, store, peer, origins, keeper, self });
+  node.server.addService('shoal.origin.v1.UploadService', UploadServiceService, uploadHandlers({ uploads, keeper: pushes }));
   node.description.store(store);
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
@@ -63,6 +73,13 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   serveCollection(config, node, { ...collection, store, backend, writeBack, isFirstOwner });
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
   return async () => lifecycle.onDrain('uploads to peers', async () => peer.drain());
+}
+
+/** On the file system of the store, which takes finished uploads over by a rename. */
+async function openUploads({ store, uploads }: OriginConfig, node: NodeContext): Promise<UploadStore> {
+  const { id } = node.identity;
+  const root = join(store.directory, 'uploads');
+  return UploadStore.open({ root, expiryMs: uploads.expiry, sessionsMax: uploads.sessions, newId: () => newUploadId(id) }, node);
 }
 
 /** A holder that is no owner (any more) comes after all owners. */

@@ -28,6 +28,16 @@ export const originConfig = z.strictObject({
     .prefault({}),
   /** Other registries that images are pulled through from; the same on every origin. */
   upstreams: upstreamsPart,
+  uploads: z
+    .strictObject({
+      /** A session without a byte for this long is ended. */
+      expiry: durationMs(60_000, 30 * 86_400_000).default(86_400_000),
+      /** Open sessions at one time. */
+      sessions: z.number().int().min(1).max(100_000).default(1000),
+    })
+    .prefault({}),
+  /** Owners that must hold a blob on disk before a push is acknowledged; fewer when fewer are configured. */
+  writeQuorum: z.number().int().min(1).max(9).default(2),
   /** Durable storage behind the origins; without one the origins' disks are all there is. */
   backend: z.discriminatedUnion('type', [fileBackend]).optional(),
   writeBack: z

@@ -66,8 +66,8 @@ test('after kill -9 of the proxy in mid-push the retry succeeds, and nothing hal
   const name = `${proxy.registry}/demo/push:v1`;
   const imageId = await engine.buildImage(name, [150 * mib, 50 * mib]);
   const push = engine.start('push', name);
-  await until('bytes of the push are on the proxy', async () => {
-    const { stdout } = await cluster.shoal('uploads', 'proxy-1', '--json');
+  await until('bytes of the push have arrived', async () => {
+    const { stdout } = await cluster.shoal('uploads', '--json');
     const uploads = JSON.parse(stdout) as readonly { readonly offsetBytes: number }[];
     return uploads.some(({ offsetBytes }) => offsetBytes > 10 * mib) ? true : undefined;
   });

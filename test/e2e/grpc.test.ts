@@ -16,7 +16,7 @@ const serviceOfRole: Readonly<Record<string, readonly string[]>> = {
   origin: ['shoal.origin.v1.OriginService', 'shoal.peer.v1.PeerService', 'shoal.peer.v1.TransferService'],
   tracker: ['shoal.tracker.v1.TrackerService'],
   'build-index': ['shoal.buildindex.v1.BuildIndexService'],
-  proxy: ['shoal.proxy.v1.ProxyService', 'shoal.peer.v1.PeerService', 'shoal.peer.v1.TransferService'],
+  proxy: ['shoal.proxy.v1.UploadSourceService', 'shoal.peer.v1.PeerService', 'shoal.peer.v1.TransferService'],
 };
 let cluster: TestCluster;
 

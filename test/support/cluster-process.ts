@@ -22,6 +22,7 @@ export interface ClusterOptions {
   readonly directory: string;
   readonly agents?: number;
   readonly origins?: number;
+  readonly proxies?: number;
   /** Further arguments of `shoal devcluster`. */
   readonly args?: readonly string[];
 }
@@ -88,9 +89,12 @@ export async function startCluster(options: ClusterOptions): Promise<TestCluster
   }
 }
 
-async function tryStart({ directory, agents = 2, origins = 3, args = [] }: ClusterOptions, port: number): Promise<TestCluster | string> {
+async function tryStart(
+  { directory, agents = 2, origins = 3, proxies = 1, args = [] }: ClusterOptions,
+  port: number,
+): Promise<TestCluster | string> {
   const ports = ['--proxy-port', port, '--origin-port', port + 10, '--agent-port', port + 50, '--agent-port-step', 2].map(String);
-  const sizes = ['--agents', String(agents), '--origins', String(origins)];
+  const sizes = ['--agents', String(agents), '--origins', String(origins), '--proxies', String(proxies)];
   const child = spawn(process.execPath, [program, 'devcluster', '--json', '--dir', directory, ...ports, ...sizes, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -24,6 +24,7 @@ interface Flags {
   readonly dir: string;
   readonly agents: number;
   readonly origins: number;
+  readonly proxies: number;
   readonly proxyPort: number;
   readonly agentPort: number;
   readonly agentPortStep: number;
@@ -42,7 +43,13 @@ export function devclusterCommand(): Command {
     .option('--dir <folder>', 'where everything lies', '.shoal')
     .option('--agents <n>', 'number of agents', whole(1, 50), 2)
     .option('--origins <n>', 'number of origins', whole(1, 20), 3)
-    .option('--proxy-port <port>', "the proxy's registry; its gRPC port is the next one", whole(1, 65_534), 15_000)
+    .option('--proxies <n>', 'number of proxies', whole(1, 20), 1)
+    .option(
+      '--proxy-port <port>',
+      "the first proxy's registry, gRPC on the next port; the other proxies follow, two ports each",
+      whole(1, 65_534),
+      15_000,
+    )
     .option('--agent-port <port>', "the first agent's registry; its gRPC port is the next one", whole(1, 65_534), 16_000)
     .option('--agent-port-step <n>', 'distance between the ports of two agents', whole(2, 10_000), 1000)
     .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
@@ -61,6 +68,7 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
     directory: resolve(flags.dir),
     agentCount: flags.agents,
     originCount: flags.origins,
+    proxyCount: flags.proxies,
     ...gatewayOf(flags),
     upstreams,
   });
@@ -201,7 +209,7 @@ function printReady(plan: DevclusterPlan, running: readonly RunningNode[]): void
   print(
     [
       '',
-      'Push an image to the proxy, pull it from any agent:',
+      'Push an image to a proxy, pull it from any agent:',
       ...registryOf('proxy').flatMap((at) => [`  docker tag IMAGE ${at}/${image}`, `  docker push ${at}/${image}`]),
       ...registryOf('agent').map((at) => `  docker pull ${at}/${image}`),
       '',

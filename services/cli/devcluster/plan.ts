@@ -8,7 +8,8 @@ export interface DevclusterOptions {
   readonly directory: string;
   readonly agentCount: number;
   readonly originCount: number;
-  /** Registry of the proxy; its gRPC port is the next one. */
+  readonly proxyCount: number;
+  /** Registry of the first proxy, its gRPC port directly behind; the next proxies follow in the same way. */
   readonly proxyPort: number;
   /** Registry of the first agent; the next agents follow at `agentPortStep`, their gRPC ports directly behind. */
   readonly agentPort: number;
@@ -83,10 +84,13 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
     ),
     ...trackers.map(({ id, endpoint }) => node({ role: 'tracker', id, grpc: endpoint }, { origins: ring })),
     ...buildIndexes.map(({ id, endpoint }) => node({ role: 'build-index', id, grpc: endpoint }, { index: { directory: data(id) } })),
-    node(
-      { role: 'proxy', id: 'proxy-1', registry: `${host}:${options.proxyPort}`, grpc: `${host}:${options.proxyPort + 1}` },
-      { ...store('proxy-1'), origins: ring, trackers, buildIndexes },
-    ),
+    ...numbered('proxy', options.proxyCount).map((id, index) => {
+      const port = options.proxyPort + index * 2;
+      return node(
+        { role: 'proxy', id, registry: `${host}:${port}`, grpc: `${host}:${port + 1}` },
+        { ...store(id), origins: ring, trackers, buildIndexes },
+      );
+    }),
     ...numbered('agent', options.agentCount).map((id, index) => {
       const port = options.agentPort + index * options.agentPortStep;
       return node(

@@ -16,7 +16,16 @@ export {
 export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry, taggedMs } from './index-records.ts';
 export type { IngestOutcome } from './ingest.ts';
 export { type EnsuredBlob, MeshUpstreams, type MeshUpstreamsDeps, type UpstreamQuery } from './mesh-upstreams.ts';
-export { type FoundMetainfo, OriginCluster, type OriginClusterDeps, type OriginClusterOptions } from './origin-cluster.ts';
+export {
+  type FoundMetainfo,
+  type IngestOptions,
+  OriginCluster,
+  type OriginClusterDeps,
+  type OriginClusterOptions,
+} from './origin-cluster.ts';
+export { OriginUploads, type OriginUploadsDeps, type OriginUploadsOptions } from './origin-uploads.ts';
 export { Outbox } from './outbox.ts';
 export { TrackerDirectory, type TrackerDirectoryDeps, type TrackerDirectoryOptions } from './tracker-directory.ts';
 export type { Channels, ClusterCallOptions, LookupResult, Member, MemberStatus, PeerDirectory } from './types.ts';
+export { newUploadId, UploadIds } from './upload-id.ts';
+export { type OfferedBody, UploadSource, type UploadSourceDeps, type UploadSourceOptions } from './upload-source.ts';

@@ -34,6 +34,11 @@ export interface OriginClusterDeps {
   readonly logger: Logger;
 }
 
+export interface IngestOptions extends ClusterCallOptions {
+  /** Makes this node, an origin itself, hold the blob on disk. */
+  readonly holdHere?: () => Promise<void>;
+}
+
 /** A blob's metainfo and the origins that hold it on disk. */
 export interface FoundMetainfo {
   readonly metainfo: Metainfo;
@@ -142,13 +147,13 @@ export class OriginCluster implements AsyncDisposable {
 
   /**
    * Makes the owners hold a blob. `inline` is the whole of a tiny blob; otherwise `sources` must serve it until `settled`. Resolves when the
-   * write quorum holds it on disk. Throws `unavailable` when that cannot be reached.
+   * write quorum holds it on disk. Throws `unavailable` when that cannot be reached. `holdHere` does what is asked of an owner when that is this node.
    */
   async ingest(
     metainfo: Metainfo,
     sources: readonly PeerOffer[],
     inline: Uint8Array | undefined,
-    { signal }: ClusterCallOptions,
+    { signal, holdHere }: IngestOptions,
   ): Promise<IngestOutcome> {
     const { digest } = metainfo;
     const order = this.#ring.order(digest);
@@ -164,7 +169,8 @@ export class OriginCluster implements AsyncDisposable {
     const outcome = await ingestAtOwners(
       { candidates, replicas: this.replicas, quorum },
       async (member, options) => {
-        await this.#call(member, (client) => client.ingest(request, { ...options, timeoutMs }));
+        if (member.id === this.#options.self && holdHere !== undefined) await holdHere();
+        else await this.#call(member, (client) => client.ingest(request, { ...options, timeoutMs }));
       },
       { signal, background: this.#abort.signal },
     );

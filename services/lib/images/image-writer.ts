@@ -1,10 +1,11 @@
 /**
- * Writes images into the mesh. Uploads gather on this node's disk; a commit asks the owners to pull the blob from here (and from each other), waits
- * until enough of them hold it on disk, and only then makes it visible in the build-index. So nothing half-written is ever visible, and what was
- * acknowledged survives this node.
+ * Writes images into the mesh. Uploads gather at an origin; a commit makes enough owners hold the blob on disk, and only then is it made visible in the
+ * build-index, from here. So nothing half-written is ever visible, and this node keeps nothing between two requests.
  */
-import type { BuildIndexClient, OriginCluster } from '#cluster';
+import type { BuildIndexClient, OriginCluster, OriginUploads } from '#cluster';
 import {
+  algorithmOf,
+  assert,
   type BlobStat,
   type CallOptions,
   type Clock,
@@ -15,28 +16,19 @@ import {
   isTiny,
   type Logger,
   type ManifestUpload,
-  type Metainfo,
+  MetainfoBuilder,
   type Reference,
   type RepositoryName,
   toAppError,
   type UploadChunk,
   type UploadStat,
 } from '#core';
-import type { BlobStore, UploadStore } from '#storage';
-import type { PeerOffer } from '#swarm';
 import { placeAndPublish } from './publish.ts';
-import { readWhole } from './read-whole.ts';
-
-const unpinPageSize = 1000;
 
 export interface ImageWriterDeps {
   readonly index: Pick<BuildIndexClient, 'fence' | 'linkBlob' | 'mountBlob' | 'unlinkBlob' | 'putManifest' | 'deleteManifest'>;
   readonly origins: Pick<OriginCluster, 'ingest'>;
-  readonly uploads: Pick<UploadStore, 'start' | 'stat' | 'append' | 'finish' | 'forget' | 'cancel'>;
-  /** This node's blobs; its peer service serves them to the owners. */
-  readonly store: BlobStore;
-  /** This node as a source. */
-  readonly self: PeerOffer;
+  readonly uploads: Pick<OriginUploads, 'start' | 'stat' | 'append' | 'commit' | 'cancel'>;
   /** Whether the bytes of a blob still exist: one that is lost is not mounted, so that the client pushes it. */
   readonly holds: (digest: Digest, options: CallOptions) => Promise<boolean>;
   readonly clock: Pick<Clock, 'sleep'>;
@@ -45,21 +37,9 @@ export interface ImageWriterDeps {
 
 export class MeshImageWriter implements ImageWriter {
   readonly #deps: ImageWriterDeps;
-  /** Blobs that owners are still pulling; they must not leave the disk. */
-  readonly #pushing = new Map<Digest, number>();
 
-  private constructor(deps: ImageWriterDeps) {
+  constructor(deps: ImageWriterDeps) {
     this.#deps = deps;
-  }
-
-  /** Lets go of blobs that an earlier process of this node was pushing when it ended: their pushes were not acknowledged. */
-  static async open(deps: ImageWriterDeps): Promise<MeshImageWriter> {
-    let page = deps.store.list({ limit: unpinPageSize });
-    for (let last = page.at(-1); last !== undefined; last = page.at(-1)) {
-      for (const { digest, pinned } of page) if (pinned) await deps.store.setPinned(digest, false);
-      page = deps.store.list({ limit: unpinPageSize, after: last.digest });
-    }
-    return new MeshImageWriter(deps);
   }
 
   async startUpload(repository: RepositoryName, hint: { readonly algorithm?: DigestAlgorithm }, options: CallOptions): Promise<UploadStat> {
@@ -79,13 +59,19 @@ export class MeshImageWriter implements ImageWriter {
   }
 
   async commitUpload(repository: RepositoryName, id: string, digest: Digest, options: CallOptions): Promise<BlobStat> {
-    const { uploads, store, index } = this.#deps;
-    const { path, metainfo } = await uploads.finish(repository, id, digest, options);
-    await store.adopt(path, metainfo, { fsync: false });
-    const blob = { digest, sizeBytes: metainfo.sizeBytes };
-    await this.#publish(metainfo, (fence) => index.linkBlob(repository, blob, fence, options), options);
-    await uploads.forget(repository, id);
-    return { digest, sizeBytes: metainfo.sizeBytes };
+    const { uploads, index } = this.#deps;
+    let stat: BlobStat | undefined;
+    const place = async (): Promise<void> => {
+      stat = await uploads.commit(repository, id, digest, options);
+    };
+    const publish = async (fence: bigint): Promise<BlobStat> => {
+      assert(stat !== undefined, 'a blob is placed before it is linked');
+      await index.linkBlob(repository, stat, fence, options);
+      return stat;
+    };
+    const linked = await placeAndPublish({ place, publish }, this.#deps, options);
+    await this.#forget(repository, id);
+    return linked;
   }
 
   async mountBlob(repository: RepositoryName, digest: Digest, from: RepositoryName | undefined, options: CallOptions): Promise<boolean> {
@@ -100,9 +86,12 @@ export class MeshImageWriter implements ImageWriter {
   }
 
   async putManifest(repository: RepositoryName, manifest: ManifestUpload, options: CallOptions): Promise<void> {
-    const metainfo = await this.#deps.store.put(manifest.digest, manifest.bytes, { fsync: false });
     const entry = { ...manifest, sizeBytes: manifest.bytes.byteLength };
-    await this.#publish(metainfo, async (fence) => void (await this.#deps.index.putManifest(repository, entry, fence, options)), options);
+    const tiny = isTiny(manifest.bytes.byteLength);
+    const place = async (): Promise<void> =>
+      tiny ? this.#pushInline(manifest, options) : this.#pushAsUpload(repository, manifest, options);
+    const publish = async (fence: bigint): Promise<void> => void (await this.#deps.index.putManifest(repository, entry, fence, options));
+    await placeAndPublish({ place, publish }, this.#deps, options);
   }
 
   async deleteBlob(repository: RepositoryName, digest: Digest, options: CallOptions): Promise<void> {
@@ -113,41 +102,35 @@ export class MeshImageWriter implements ImageWriter {
     await this.#deps.index.deleteManifest(repository, reference, options);
   }
 
-  async #publish(metainfo: Metainfo, link: (fence: bigint) => Promise<void>, options: CallOptions): Promise<void> {
-    await placeAndPublish({ place: () => this.#push(metainfo, options), publish: link }, this.#deps, options);
+  /** Returns when enough owners hold the manifest on disk. */
+  async #pushInline({ digest, bytes }: ManifestUpload, options: CallOptions): Promise<void> {
+    const metainfo = new MetainfoBuilder().update(bytes).finish(digest);
+    await this.#deps.origins.ingest(metainfo, [], bytes, options);
   }
 
-  /** Returns when enough owners hold the blob on disk; the others go on pulling from here. */
-  async #push(metainfo: Metainfo, options: CallOptions): Promise<void> {
-    const { digest } = metainfo;
+  /** As {@link #pushInline}, for a manifest that does not fit into a message: the origins have no node to read it from but one of them. */
+  async #pushAsUpload(repository: RepositoryName, { digest, bytes }: ManifestUpload, options: CallOptions): Promise<void> {
+    const { uploads } = this.#deps;
+    const { id } = await uploads.start(repository, { algorithm: algorithmOf(digest) }, options);
     try {
-      await this.#hold(digest);
-      const { settled } = await this.#deps.origins.ingest(metainfo, [this.#deps.self], await this.#inline(metainfo), options);
-      void settled.finally(() => this.#letGo(digest));
+      await uploads.append(repository, id, { body: only(bytes), lengthBytes: bytes.byteLength }, options);
+      await uploads.commit(repository, id, digest, options);
+    } finally {
+      await this.#forget(repository, id);
+    }
+  }
+
+  /** Ends a session that nobody needs any more, whether the client is still there or not. It would expire by itself. */
+  async #forget(repository: RepositoryName, id: string): Promise<void> {
+    try {
+      await this.#deps.uploads.cancel(repository, id, { signal: new AbortController().signal });
     } catch (error) {
-      this.#letGo(digest);
-      throw error;
+      if (isAppError(error, 'not-found')) return;
+      this.#deps.logger.warn('could not end an upload; it will expire', { id, error: toAppError(error).message });
     }
   }
+}
 
-  async #inline(metainfo: Metainfo): Promise<Uint8Array | undefined> {
-    return isTiny(metainfo.sizeBytes) ? readWhole(this.#deps.store, metainfo.digest) : undefined;
-  }
-
-  async #hold(digest: Digest): Promise<void> {
-    this.#pushing.set(digest, (this.#pushing.get(digest) ?? 0) + 1);
-    await this.#deps.store.setPinned(digest, true);
-  }
-
-  #letGo(digest: Digest): void {
-    const holders = (this.#pushing.get(digest) ?? 1) - 1;
-    if (holders > 0) {
-      this.#pushing.set(digest, holders);
-      return;
-    }
-    this.#pushing.delete(digest);
-    this.#deps.store.setPinned(digest, false).catch((error: unknown) => {
-      this.#deps.logger.warn('could not unpin a pushed blob', { digest, error: toAppError(error).message });
-    });
-  }
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }

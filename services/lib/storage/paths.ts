@@ -14,6 +14,7 @@
  *     <root>/                        of an UploadStore
  *       <uuid>.json                  a session: repository, algorithm, start
  *       <uuid>.data                  its bytes so far; the file's size is the offset
+ *       <uuid>.blob                  a second name of the data of a finished session, on its way to a blob store
  */
 import { join } from 'node:path';
 import { algorithmOf, type Digest, hexOf, isDigest } from '#core';
@@ -61,6 +62,12 @@ export function backendTmpDir(root: string): string {
 
 export function uploadHeaderPath(root: string, id: string): string {
   return join(root, `${id}.json`);
+}
+
+export const handoverSuffix = '.blob';
+
+export function uploadHandoverPath(root: string, id: string): string {
+  return join(root, `${id}${handoverSuffix}`);
 }
 
 export function uploadDataPath(root: string, id: string): string {

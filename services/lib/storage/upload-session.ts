@@ -53,6 +53,8 @@ export class UploadSession {
   #offsetBytes = 0;
   #state: State = { name: 'idle' };
   #abandoned = false;
+  /** A blob store has a name of the file too, so its bytes stay what they are. */
+  #sealed = false;
 
   constructor(options: UploadSessionOptions, deps: UploadSessionDeps) {
     this.id = options.id;
@@ -73,13 +75,14 @@ export class UploadSession {
 
   /** After a restart: the file says how far the session came. Its hashes are made again on the first use. */
   async restore(): Promise<void> {
-    const { size } = await stat(this.path);
+    const { size, nlink } = await stat(this.path);
     this.#offsetBytes = size;
+    this.#sealed = nlink > 1;
   }
 
   /** See `ImageWriter.appendUpload`. */
   async append(chunk: UploadChunk, signal: AbortSignal): Promise<void> {
-    if (this.#state.name === 'finished') throw new AppError('failed-precondition', 'the upload is finished; start another');
+    if (this.#state.name === 'finished' || this.#sealed) throw new AppError('failed-precondition', 'the upload is finished; start another');
     await this.#exclusively(signal, async (either) => {
       const startByte = this.#offsetBytes;
       if (chunk.startByte !== undefined && chunk.startByte !== startByte) {

@@ -1,6 +1,6 @@
-/** The upload sessions of a proxy, on disk: they survive a restart of the process and end by commit, cancel or expiry. */
+/** The upload sessions of an origin, on disk: they survive a restart of the process and end by commit, cancel or expiry. */
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -18,8 +18,8 @@ import {
   type UploadStat,
 } from '#core';
 import { removeFile, writeWhole } from './files.ts';
-import { onDisk } from './fs-errors.ts';
-import { uploadDataPath, uploadHeaderPath } from './paths.ts';
+import { fsCode, onDisk } from './fs-errors.ts';
+import { handoverSuffix, uploadDataPath, uploadHandoverPath, uploadHeaderPath } from './paths.ts';
 import { type FinishedUpload, UploadSession } from './upload-session.ts';
 
 export interface UploadStoreOptions {
@@ -31,6 +31,8 @@ export interface UploadStoreOptions {
   readonly sessionsMax?: number;
   /** The most bytes of all sessions; default 256 GiB. */
   readonly capacityBytes?: number;
+  /** Makes the UUID of a session; a random one by default. */
+  readonly newId?: () => string;
 }
 
 export interface UploadStoreDeps {
@@ -74,7 +76,7 @@ export class UploadStore implements AsyncDisposable {
   #closed = false;
 
   private constructor(options: UploadStoreOptions, deps: UploadStoreDeps) {
-    this.#options = { expiryMs: 24 * 3_600_000, sessionsMax: 1000, capacityBytes: 256 * 2 ** 30, ...options };
+    this.#options = { expiryMs: 24 * 3_600_000, sessionsMax: 1000, capacityBytes: 256 * 2 ** 30, newId: randomUUID, ...options };
     this.#clock = deps.clock;
     this.#logger = deps.logger.child({ module: 'uploads' });
   }
@@ -94,7 +96,7 @@ export class UploadStore implements AsyncDisposable {
     if (this.#slots.size >= this.#options.sessionsMax) {
       throw new AppError('resource-exhausted', 'too many uploads are under way; try again when some have ended', { retryAfterMs: 5_000 });
     }
-    const id = randomUUID();
+    const id = this.#options.newId();
     const header: Header = { repository, algorithm: hint.algorithm ?? 'sha256', startedMs: this.#clock.wallMs() };
     const slot = this.#add(id, header);
     try {
@@ -130,13 +132,16 @@ export class UploadStore implements AsyncDisposable {
   }
 
   /**
-   * Checks the digest and hands over the file, for `BlobStore.adopt`; then {@link forget} the session. Until then it can be
-   * asked again. Throws `digest-mismatch`, and the session is gone.
+   * Checks the digest and hands over the file, for `BlobStore.adopt`; then {@link cancel} the session. Until then it can be asked again, also when the
+   * store has lost the blob since: the session keeps a link to the file. Throws `digest-mismatch`, and the session is gone.
    */
   async finish(repository: RepositoryName, id: string, digest: Digest, { signal }: CallOptions): Promise<FinishedUpload> {
     const slot = this.#slot(repository, id);
     try {
-      return await slot.session.finish(digest, signal);
+      const upload = await slot.session.finish(digest, signal);
+      const path = uploadHandoverPath(this.#options.root, id);
+      await onDisk('handing an upload over', () => linkFile(upload.path, path));
+      return { ...upload, path };
     } catch (error) {
       if (isAppError(error, 'digest-mismatch')) await this.#remove(id, slot);
       throw error;
@@ -145,13 +150,7 @@ export class UploadStore implements AsyncDisposable {
     }
   }
 
-  /** Ends a session whose file was adopted. Quiet when there is none. */
-  async forget(repository: RepositoryName, id: string): Promise<void> {
-    const slot = this.#slots.get(id);
-    if (slot?.session.repository === repository) await this.#remove(id, slot);
-  }
-
-  /** Ends a session and discards its bytes; a chunk that is being received fails. Throws `not-found`. */
+  /** Ends a session and discards its bytes, but not those of an adopted file; a chunk that is being received fails. Throws `not-found`. */
   async cancel(repository: RepositoryName, id: string, { signal }: CallOptions): Promise<void> {
     signal.throwIfAborted();
     await this.#remove(id, this.#slot(repository, id));
@@ -208,6 +207,7 @@ export class UploadStore implements AsyncDisposable {
     await onDisk('removing an upload', async () => {
       await removeFile(uploadHeaderPath(this.#options.root, id));
       await removeFile(slot.session.path);
+      await removeFile(uploadHandoverPath(this.#options.root, id));
     });
   }
 
@@ -235,7 +235,8 @@ export class UploadStore implements AsyncDisposable {
       this.#usedBytes += session.offsetBytes;
     }
     for (const name of names) {
-      if (!this.#slots.has(name.slice(0, name.lastIndexOf('.')))) await removeFile(join(root, name));
+      const dot = name.lastIndexOf('.');
+      if (!this.#slots.has(name.slice(0, dot)) || name.endsWith(handoverSuffix)) await removeFile(join(root, name));
     }
   }
 
@@ -258,6 +259,15 @@ export class UploadStore implements AsyncDisposable {
         this.#logger.warn('an expired upload could not be removed', { id, error });
       }
     }
+  }
+}
+
+/** A second name for a file; quiet when another commit of the session has just made it. */
+async function linkFile(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (fsCode(error) !== 'EEXIST') throw error;
   }
 }
 

@@ -40,7 +40,7 @@ interface RunningCall {
 export function grpcHandler(method: WireMethod, handler: unknown, deps: HandlerDeps): UntypedHandleCall {
   // The kind of the function follows from the method; `Handlers<S>` has checked it where the handler was given.
   if (method.requestStream) return bidi(handler as BidiFunction, deps);
-  return method.responseStream ? serverStream(handler as ServerStreamFunction, deps) : unary(handler as UnaryFunction, deps);
+  return method.responseStream ? serverStream(method, handler as ServerStreamFunction, deps) : unary(handler as UnaryFunction, deps);
 }
 
 /** A handler of a unary method. */
@@ -60,10 +60,14 @@ export function unary(handler: UnaryFunction, deps: HandlerDeps): handleUnaryCal
   };
 }
 
-function serverStream(handler: ServerStreamFunction, deps: HandlerDeps): handleServerStreamingCall<unknown, unknown> {
+function serverStream(
+  { responsesWaitingMax }: WireMethod,
+  handler: ServerStreamFunction,
+  deps: HandlerDeps,
+): handleServerStreamingCall<unknown, unknown> {
   return (call) => {
     const running = begin(call, deps, true);
-    void respond(call, () => handler(call.request, running.context), running, deps);
+    void respond(call, () => handler(call.request, running.context), running, { ...deps, responsesWaitingMax });
   };
 }
 
@@ -80,10 +84,10 @@ async function respond(
   call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
   handle: () => AsyncIterable<unknown>,
   running: RunningCall,
-  deps: HandlerDeps,
+  deps: HandlerDeps & { readonly responsesWaitingMax?: number | undefined },
 ): Promise<void> {
   try {
-    await running.admitted.span.run(() => writeAll(call, handle()));
+    await running.admitted.span.run(() => writeAll(call, handle(), deps.responsesWaitingMax));
     running.finish();
     if (!call.destroyed) call.end();
   } catch (error) {

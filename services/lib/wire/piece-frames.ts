@@ -7,6 +7,7 @@ import { AppError, assert } from '#core';
 import { ExchangeResponse } from '#gen/shoal/peer/v1/exchange';
 import { exchangeFrameSizeBytesMax } from './limits.ts';
 import type { PieceFrame } from './types.ts';
+import { writeByteBefore, writeVarintBefore } from './varint.ts';
 
 /** Three tags of one byte and three varints of at most five. */
 const headerRoomBytes = 18;
@@ -66,23 +67,4 @@ export function decodeFrame(bytes: Uint8Array): ExchangeResponse['frame'] {
   } catch (error) {
     throw new AppError('invalid-argument', 'exchange: the frame is malformed', { cause: error });
   }
-}
-
-function writeByteBefore(bytes: Buffer, end: number, byte: number): number {
-  bytes[end - 1] = byte;
-  return end - 1;
-}
-
-/** Writes a varint that ends at `end`; returns where it starts. */
-function writeVarintBefore(bytes: Buffer, end: number, value: number): number {
-  let length = 1;
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) length += 1;
-  const start = end - length;
-  let rest = value;
-  for (let at = start; at < end - 1; at += 1) {
-    bytes[at] = (rest % 0x80) | 0x80;
-    rest = Math.floor(rest / 0x80);
-  }
-  bytes[end - 1] = rest;
-  return start;
 }

@@ -14,6 +14,8 @@ export interface WireMethod {
   readonly responseSerialize: (value: any) => Buffer;
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   readonly responseDeserialize: (value: Buffer) => any;
+  /** Responses of a server stream that may wait for the transport; what an object stream of Node holds (16) when absent. */
+  readonly responsesWaitingMax?: number;
 }
 export type WireService = Readonly<Record<string, WireMethod>>;
 

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Digest, isAppError, parseRepositoryName, parseTag, peerIdOf, silentLogger } from '#core';
+import { AppError, isAppError, parseRepositoryName, parseTag, silentLogger } from '#core';
 import { type ImageReaderDeps, type ImageWriterDeps, MeshImageReader, MeshImageWriter } from '#images';
-import { MemoryBlobStore } from '#storage';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { blobOf } from '../../support/storage-fixtures.ts';
 
@@ -46,56 +45,105 @@ test('what is linked but lost is not found where pushes are taken', async () => 
   assert.equal((await reader().statBlob(repository, digest, options)).sizeBytes, 100);
 });
 
-function writerDeps(store: MemoryBlobStore, parts: Partial<ImageWriterDeps> = {}): ImageWriterDeps {
-  return {
+/** Notes what is asked of the uploads and the index, in order. */
+function writerDeps(parts: Partial<ImageWriterDeps> = {}) {
+  const asked: string[] = [];
+  const inline: (Uint8Array | undefined)[] = [];
+  const note = (what: string) => void asked.push(what);
+  const deps: ImageWriterDeps = {
     index: {
       fence: async () => 0n,
-      linkBlob: unused,
+      linkBlob: async () => note('link'),
       mountBlob: unused,
       unlinkBlob: unused,
-      putManifest: async () => [],
+      putManifest: async () => {
+        note('index');
+        return [];
+      },
       deleteManifest: unused,
     },
-    origins: { ingest: async () => ({ acknowledged: [], settled: Promise.resolve() }) },
-    uploads: { start: unused, stat: unused, append: unused, finish: unused, forget: unused, cancel: unused },
-    store,
-    self: { peer: peerIdOf({ role: 'proxy', id: 'p1' }), endpoint: ':1', complete: true },
+    origins: {
+      ingest: async (_metainfo, _sources, data) => {
+        note('ingest');
+        inline.push(data);
+        return { acknowledged: [], settled: Promise.resolve() };
+      },
+    },
+    uploads: {
+      start: async () => {
+        note('start');
+        return { id: 'u', offsetBytes: 0 };
+      },
+      stat: unused,
+      append: async (_repository, id, { body }) => {
+        let offsetBytes = 0;
+        for await (const chunk of body) offsetBytes += chunk.byteLength;
+        note(`append ${offsetBytes}`);
+        return { id, offsetBytes };
+      },
+      commit: async (_repository, _id, committed) => {
+        note('commit');
+        return { digest: committed, sizeBytes: 100 };
+      },
+      cancel: async () => note('cancel'),
+    },
     holds: async () => true,
     clock: new ManualClock(),
     logger: silentLogger,
     ...parts,
   };
+  return { deps, asked, inline };
 }
 
 test('a lost blob is not mounted', async () => {
-  const store = new MemoryBlobStore({ capacityBytes: 1e6 }, { clock: new ManualClock() });
-  const deps = writerDeps(store);
+  const { deps } = writerDeps();
   const index = { ...deps.index, mountBlob: async () => ({ digest, sizeBytes: 100 }) };
   for (const held of [false, true]) {
-    const writer = await MeshImageWriter.open({ ...deps, index, holds: async () => held });
+    const writer = new MeshImageWriter({ ...deps, index, holds: async () => held });
     assert.equal(await writer.mountBlob(repository, digest, undefined, options), held);
   }
 });
 
-/** Its first pin fails. */
-class StubbornStore extends MemoryBlobStore {
-  #failures = 1;
+test('a blob becomes visible after its commit, and then its session ends', async () => {
+  const { deps, asked } = writerDeps();
+  assert.deepEqual(await new MeshImageWriter(deps).commitUpload(repository, 'u', digest, options), { digest, sizeBytes: 100 });
+  assert.deepEqual(asked, ['commit', 'link', 'cancel']);
+});
 
-  override async setPinned(pinnedDigest: Digest, pinned: boolean): Promise<void> {
-    if (pinned && this.#failures > 0) {
-      this.#failures -= 1;
-      throw new Error('disk full');
-    }
-    await super.setPinned(pinnedDigest, pinned);
-  }
-}
+test('a session whose blob could not be made visible stays, so that the client can commit it again', async () => {
+  const { deps, asked } = writerDeps();
+  const index = { ...deps.index, linkBlob: async () => Promise.reject(new AppError('unavailable', 'the index is down')) };
+  await assert.rejects(new MeshImageWriter({ ...deps, index }).commitUpload(repository, 'u', digest, options), /the index is down/);
+  assert.deepEqual(asked, ['commit']);
+});
 
-test('a push that could not pin its blob does not keep later pushes from unpinning it', async () => {
-  const store = new StubbornStore({ capacityBytes: 1e6 }, { clock: new ManualClock() });
-  const writer = await MeshImageWriter.open(writerDeps(store));
-  const manifest = { ...entry, bytes, tags: [] };
-  await assert.rejects(writer.putManifest(repository, manifest, options), /disk full/);
-  await writer.putManifest(repository, manifest, options);
-  await new Promise(setImmediate);
-  assert.equal(store.stat(digest)?.pinned, false);
+test('a push is acknowledged although its session cannot be ended', async () => {
+  const { deps } = writerDeps();
+  const uploads = { ...deps.uploads, cancel: async () => Promise.reject(new AppError('unavailable', 'the origin is gone')) };
+  const stat = await new MeshImageWriter({ ...deps, uploads }).commitUpload(repository, 'u', digest, options);
+  assert.equal(stat.digest, digest);
+});
+
+test('a tiny manifest goes to its owners inside the call, a larger one as an upload', async () => {
+  const { deps, asked, inline } = writerDeps();
+  const writer = new MeshImageWriter(deps);
+  await writer.putManifest(repository, { ...entry, bytes, tags: [] }, options);
+  assert.deepEqual(asked.splice(0), ['ingest', 'index']);
+  assert.deepEqual(inline, [bytes]);
+  const large = blobOf(3, 256 * 1024 + 1);
+  await writer.putManifest(repository, { ...entry, digest: large.metainfo.digest, bytes: large.bytes, tags: [] }, options);
+  assert.deepEqual(asked, ['start', 'append 262145', 'commit', 'cancel', 'index']);
+});
+
+test('a blob that was collected between its commit and its link is committed again', async () => {
+  const { deps, asked } = writerDeps();
+  let collected = 1;
+  const linkBlob = async () => {
+    asked.push('link');
+    collected -= 1;
+    if (collected >= 0) throw new AppError('aborted', 'collected', { data: { kind: 'collected' } });
+  };
+  const clock = { sleep: async () => undefined };
+  await new MeshImageWriter({ ...deps, clock, index: { ...deps.index, linkBlob } }).commitUpload(repository, 'u', digest, options);
+  assert.deepEqual(asked, ['commit', 'link', 'commit', 'link', 'cancel']);
 });

@@ -66,7 +66,7 @@ test('an upload in chunks of any size is handed over with its metainfo', async (
         assert.deepEqual({ ...upload.metainfo }, { ...metainfo });
         assert.deepEqual(await readFile(upload.path), bytes);
         assert.deepEqual(await store.finish(repository, id, metainfo.digest, options), upload);
-        await store.forget(repository, id);
+        await store.cancel(repository, id, options);
       },
     ),
     { numRuns: 25 },
@@ -85,8 +85,32 @@ test('a finished upload moves into a blob store, and the commit can be asked for
     const upload = await store.finish(repository, id, metainfo.digest, options);
     await blobs.adopt(upload.path, upload.metainfo, { fsync: true });
   }
-  await store.forget(repository, id);
+  await store.cancel(repository, id, options);
   assert.equal(blobs.stat(metainfo.digest)?.sizeBytes, 400_000);
+  assert.deepEqual(await readdir(root), []);
+});
+
+test('a commit can be asked for again although the blob was deleted meanwhile and the process restarted, and the bytes stay what they are', async (t) => {
+  const { store, root, clock } = await setUp(t);
+  const blobs = await DiskBlobStore.open({ root: await tempDir(t), capacityBytes: 1e9 }, { clock, logger: silentLogger, meter: nullMeter });
+  t.after(() => blobs[Symbol.asyncDispose]());
+  const { bytes, metainfo } = blobOf(1, 400_000);
+  const { id } = await store.start(repository, {}, options);
+  await store.append(repository, id, { body: chunks(bytes) }, options);
+  const commit = async (uploads: UploadStore): Promise<void> => {
+    const upload = await uploads.finish(repository, id, metainfo.digest, options);
+    await blobs.adopt(upload.path, upload.metainfo, { fsync: true });
+  };
+  await commit(store);
+  await blobs.delete(metainfo.digest);
+  await commit(store);
+  await store[Symbol.asyncDispose]();
+  const again = await UploadStore.open({ root }, { clock, logger: silentLogger });
+  t.after(() => again[Symbol.asyncDispose]());
+  await assert.rejects(again.append(repository, id, { body: chunks(Buffer.alloc(1)) }, options), { code: 'failed-precondition' });
+  await commit(again);
+  await again.cancel(repository, id, options);
+  assert.equal(blobs.metainfo(metainfo.digest)?.digest, metainfo.digest);
   assert.deepEqual(await readdir(root), []);
 });
 
@@ -127,7 +151,7 @@ test('only the own offset is accepted as start, and sessions are of one reposito
   ] as const) {
     await assert.rejects(store.stat(where, which, options), (error) => isAppError(error, 'not-found') && error.data['kind'] === 'upload');
   }
-  await store.forget(other, id);
+  await assert.rejects(store.cancel(other, id, options), { code: 'not-found' });
   assert.equal((await store.stat(repository, id, options)).offsetBytes, 10);
 });
 

@@ -1,0 +1,288 @@
+/**
+ * The bodies of uploads that this node is receiving, for the origins to read: a body is offered under a token, read once by the origin the token
+ * was made for, and gathered into messages on the way. Nothing of it stays here.
+ */
+import { randomBytes } from 'node:crypto';
+import { AppError, type Clock, type Counter, type Meter } from '#core';
+import { ChunkFrame, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
+
+export interface UploadSourceOptions {
+  /**
+   * Bodies on their way at a time; 128 by default. Each has some five messages of 256 KiB in memory: one that is gathered, two that wait, and what
+   * the transport and the socket hold; so 160 MiB in all.
+   */
+  readonly bodiesMax?: number;
+  /** Bodies that wait for one of these; 1,024 by default. Meanwhile their clients are not read. */
+  readonly waitingMax?: number;
+  /** How long an origin may take nothing although there is something to take, in milliseconds; 5 minutes by default, since after its restart it hashes what it has. */
+  readonly originIdleMs?: number;
+}
+
+export interface UploadSourceDeps {
+  readonly clock: Clock;
+  readonly meter: Meter;
+}
+
+/** A body while an origin is asked to read it. */
+export interface OfferedBody {
+  readonly token: Uint8Array;
+  /** Aborted, with the reason, when the origin does not take the body. */
+  readonly signal: AbortSignal;
+}
+
+/** Bytes of slow clients are sent on after this long, in milliseconds, so that what the proxy may lose is little. */
+const gatherMs = 100;
+
+/** How long an origin may take to put away what it was sent when the client has gone, in milliseconds. */
+const settleMs = 5000;
+
+interface Body {
+  readonly origin: string;
+  readonly bytes: AsyncIterable<Uint8Array>;
+  readonly watch: IdleWatch;
+  /** Why the bytes broke off. */
+  failure: unknown;
+  /** Nobody asks for the bytes any more. */
+  closed: boolean;
+  /** Ends the wait for the next bytes. */
+  wake: () => void;
+}
+
+export class UploadSource {
+  readonly #options: Required<UploadSourceOptions>;
+  readonly #deps: UploadSourceDeps;
+  readonly #sentBytes: Counter;
+  readonly #offered = new Map<string, Body>();
+  readonly #waiters: (() => void)[] = [];
+  #runningCount = 0;
+
+  constructor(options: UploadSourceOptions, deps: UploadSourceDeps) {
+    this.#options = { bodiesMax: 128, waitingMax: 1024, originIdleMs: 300_000, ...options };
+    this.#deps = deps;
+    this.#sentBytes = deps.meter.counter('shoal_upload_source_bytes', 'Bytes of uploads sent on to origins');
+    deps.meter.gauge('shoal_upload_source_bodies', 'Bodies of uploads on their way to origins', () => this.#runningCount);
+  }
+
+  /** Serves UploadSourceService; before the server listens. */
+  attach(server: WireServer): void {
+    const handlers: Handlers<typeof rawUploadSourceService> = {
+      readChunk: ({ token }, { caller }) => this.#read(Buffer.from(token).toString('hex'), caller.id),
+    };
+    server.addService('shoal.proxy.v1.UploadSourceService', rawUploadSourceService, handlers);
+  }
+
+  /**
+   * Offers `bytes` to the origin with the id `origin` while `ask` runs. Throws what the bytes broke off with, or else what `ask` throws;
+   * `resource-exhausted` when too many bodies wait. When `signal` is aborted, `ask` is given 5 s: the end of the bytes reaches the origin by itself,
+   * after what was sent before it.
+   */
+  async offer<T>(
+    origin: string,
+    bytes: AsyncIterable<Uint8Array>,
+    ask: (body: OfferedBody) => Promise<T>,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<T> {
+    await this.#enter(signal);
+    const { clock } = this.#deps;
+    const token = randomBytes(16);
+    const key = token.toString('hex');
+    const abort = new AbortController();
+    const watch = new IdleWatch(this.#options.originIdleMs, clock, () =>
+      abort.abort(new AppError('unavailable', 'the origin takes no more bytes of this upload; try again', { retryAfterMs: 1000 })),
+    );
+    const body: Body = { origin, bytes, watch, failure: undefined, closed: false, wake: () => undefined };
+    let cancelSettling = (): void => undefined;
+    const onGone = (): void => {
+      cancelSettling = clock.after(settleMs, () => abort.abort(signal.reason));
+    };
+    signal.addEventListener('abort', onGone, { once: true });
+    this.#offered.set(key, body);
+    try {
+      const answer = await ask({ token, signal: abort.signal });
+      if (body.failure !== undefined) throw body.failure;
+      return answer;
+    } catch (error) {
+      throw body.failure ?? (abort.signal.aborted ? abort.signal.reason : error);
+    } finally {
+      signal.removeEventListener('abort', onGone);
+      cancelSettling();
+      watch.stop();
+      this.#offered.delete(key);
+      body.closed = true;
+      body.wake();
+      this.#leave();
+    }
+  }
+
+  async *#read(key: string, origin: string): AsyncGenerator<Buffer> {
+    const body = this.#offered.get(key);
+    if (body === undefined || body.origin !== origin)
+      throw new AppError('not-found', 'there is no such chunk: a token serves once', { data: { kind: 'chunk' } });
+    this.#offered.delete(key);
+    for await (const message of gathered(body, this.#deps.clock)) {
+      this.#sentBytes.add(message.byteLength);
+      yield message;
+    }
+  }
+
+  async #enter(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#runningCount < this.#options.bodiesMax) {
+      this.#runningCount += 1;
+      return;
+    }
+    if (this.#waiters.length >= this.#options.waitingMax) {
+      throw new AppError('resource-exhausted', 'too many uploads are under way here; try again', { retryAfterMs: 1000 });
+    }
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = (): void => {
+        this.#waiters.splice(this.#waiters.indexOf(onTurn), 1);
+        reject(signal.reason);
+      };
+      // The place is handed over, so the count stays.
+      const onTurn = (): void => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#waiters.push(onTurn);
+    });
+  }
+
+  #leave(): void {
+    const next = this.#waiters.shift();
+    if (next === undefined) this.#runningCount -= 1;
+    else next();
+  }
+}
+
+/** The body in messages of up to 256 KiB. What was gathered when the body breaks off is sent before its error is thrown. */
+async function* gathered(body: Body, clock: Clock): AsyncGenerator<Buffer> {
+  const iterator = body.bytes[Symbol.asyncIterator]();
+  const batch = new Batch(body, clock);
+  let ended = false;
+  try {
+    yield* messagesOf(iterator, batch, body);
+    ended = true;
+  } catch (error) {
+    ended = !body.closed;
+    if (ended) {
+      body.failure = error;
+      yield* batch.take();
+    }
+    throw error;
+  } finally {
+    batch.stop();
+    body.watch.originsTurn();
+    // One that is waiting ends only when its wait does, so nobody waits for it here.
+    if (!ended) void iterator.return?.().catch(() => undefined);
+  }
+}
+
+async function* messagesOf(iterator: AsyncIterator<Uint8Array>, batch: Batch, body: Body): AsyncGenerator<Buffer> {
+  let next = iterator.next();
+  for (;;) {
+    body.watch.clientsTurn();
+    const item = await Promise.race([next, batch.due]);
+    if (body.closed) throw new AppError('cancelled', 'the chunk is not asked for any more');
+    if (item === undefined) yield* batch.take();
+    else if (item.done === true) break;
+    else {
+      yield* batch.fill(item.value);
+      next = iterator.next();
+      // Waited for in the next round; until then a failure must not count as unhandled.
+      next.catch(() => undefined);
+    }
+  }
+  yield* batch.take();
+}
+
+/** Gathers bytes until a message is full, or due although it is not. */
+class Batch {
+  readonly #body: Body;
+  readonly #clock: Clock;
+  /** Made with its first byte: the last one of a body would be for nothing. */
+  #frame: ChunkFrame | undefined;
+  #due: Promise<undefined>;
+  #cancel: (() => void) | undefined;
+
+  constructor(body: Body, clock: Clock) {
+    this.#body = body;
+    this.#clock = clock;
+    this.#due = this.#newDue();
+  }
+
+  /** Resolves with undefined when the message is due, or the body closed. */
+  get due(): Promise<undefined> {
+    return this.#due;
+  }
+
+  /** Copies the bytes; the messages that this fills. */
+  *fill(bytes: Uint8Array): Generator<Buffer> {
+    for (let at = 0; at < bytes.byteLength; ) {
+      this.#cancel ??= this.#clock.after(gatherMs, () => this.#body.wake());
+      this.#frame ??= new ChunkFrame();
+      at += this.#frame.add(at === 0 ? bytes : bytes.subarray(at));
+      if (this.#frame.isFull) yield* this.take();
+    }
+  }
+
+  /** The message, unless it is empty; the next one begins. It is the origin's turn then. */
+  *take(): Generator<Buffer> {
+    this.stop();
+    this.#due = this.#newDue();
+    const frame = this.#frame;
+    this.#frame = undefined;
+    if (frame === undefined) return;
+    this.#body.watch.originsTurn();
+    yield frame.encode();
+    this.#body.watch.clientsTurn();
+  }
+
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+
+  #newDue(): Promise<undefined> {
+    return new Promise((resolve) => {
+      this.#body.wake = () => resolve(undefined);
+    });
+  }
+}
+
+/** Calls `onIdle` when it has been the origin's turn for too long. One timer that re-arms itself is cheaper than one for each message. */
+class IdleWatch {
+  readonly #idleMs: number;
+  readonly #clock: Clock;
+  readonly #onIdle: () => void;
+  /** When the origin's turn began; undefined while the client's bytes are waited for. */
+  #sinceMs: number | undefined;
+  #cancel: () => void;
+
+  constructor(idleMs: number, clock: Clock, onIdle: () => void) {
+    this.#idleMs = idleMs;
+    this.#clock = clock;
+    this.#onIdle = onIdle;
+    this.#sinceMs = clock.nowMs();
+    this.#cancel = clock.after(idleMs, () => this.#check());
+  }
+
+  originsTurn(): void {
+    this.#sinceMs = this.#clock.nowMs();
+  }
+
+  clientsTurn(): void {
+    this.#sinceMs = undefined;
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+
+  #check(): void {
+    const leftMs = this.#sinceMs === undefined ? this.#idleMs : this.#sinceMs + this.#idleMs - this.#clock.nowMs();
+    if (leftMs <= 0) this.#onIdle();
+    else this.#cancel = this.#clock.after(leftMs, () => this.#check());
+  }
+}

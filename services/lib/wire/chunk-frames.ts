@@ -1,0 +1,55 @@
+/**
+ * The chunks of `UploadSourceService.ReadChunk`, gathered where they are sent from. The layout is the one of `ReadChunkResponse{data}`: the header
+ * (`0A <length>`, a varint) is written right before the bytes.
+ */
+import { assert } from '#core';
+import { UploadSourceServiceService } from '#gen/shoal/proxy/v1/upload_source_service';
+import { writeByteBefore, writeVarintBefore } from './varint.ts';
+
+/** A message costs as much as copying some 100 KiB; bodies come in chunks of at most 64 KiB. */
+export const chunkSizeBytesMax = 256 * 1024;
+/** A tag of one byte and a varint of at most five. */
+const headerRoomBytes = 6;
+const tagOfData = 0x0a;
+/** One message fills the transport while the next one is gathered. */
+const waitingCountMax = 2;
+
+/** A message that is being gathered. */
+export class ChunkFrame {
+  // Not from Node's shared pool: a frame lives as long as the transport needs it.
+  readonly #bytes = Buffer.allocUnsafeSlow(headerRoomBytes + chunkSizeBytesMax);
+  #endByte = headerRoomBytes;
+
+  get isEmpty(): boolean {
+    return this.#endByte === headerRoomBytes;
+  }
+
+  get isFull(): boolean {
+    return this.#endByte === this.#bytes.byteLength;
+  }
+
+  /** Copies as much as fits; returns how many bytes that were. */
+  add(bytes: Uint8Array): number {
+    const taken = Math.min(bytes.byteLength, this.#bytes.byteLength - this.#endByte);
+    this.#bytes.set(taken === bytes.byteLength ? bytes : bytes.subarray(0, taken), this.#endByte);
+    this.#endByte += taken;
+    return taken;
+  }
+
+  /** The encoded message: a view of the frame's memory. Nothing is added afterwards. */
+  encode(): Buffer {
+    assert(!this.isEmpty, 'a chunk has bytes');
+    const start = writeVarintBefore(this.#bytes, headerRoomBytes, this.#endByte - headerRoomBytes);
+    return this.#bytes.subarray(writeByteBefore(this.#bytes, start, tagOfData), this.#endByte);
+  }
+}
+
+/** `UploadSourceService` for its server, whose handler yields encoded messages. */
+export const rawUploadSourceService = {
+  readChunk: {
+    ...UploadSourceServiceService.readChunk,
+    responseSerialize: (encoded: Buffer): Buffer => encoded,
+    responseDeserialize: (encoded: Buffer): Buffer => encoded,
+    responsesWaitingMax: waitingCountMax,
+  },
+};
