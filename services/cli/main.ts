@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { isAppError, toAppError } from '#core';
 import { version } from '#runtime';
+import { agentCommand } from './agent/configure.ts';
 import { certsCommand } from './certs.ts';
 import { devclusterCommand } from './devcluster/command.ts';
 import { eventsCommand } from './events.ts';
@@ -17,6 +18,7 @@ import { uploadsCommand } from './uploads.ts';
 const program = new Command('shoal')
   .description('Looks after a Shoal cluster: certificates, a development cluster, what its nodes are doing, and simulations.')
   .version(version)
+  .addCommand(agentCommand())
   .addCommand(certsCommand())
   .addCommand(devclusterCommand())
   .addCommand(statusCommand())
