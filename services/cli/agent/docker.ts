@@ -17,7 +17,11 @@ export function planDocker(settings: MirrorSettings): RuntimePlan {
   if (!catchAll && !upstreams.includes(dockerHub)) return { files: [], notes };
   return {
     files: [{ runtime: 'docker', path: daemonFile, add: (base) => addMirror(base, settings) }],
-    notes: [...notes, 'docker: systemctl reload docker takes the new mirrors into use; running containers go on.'],
+    notes: [
+      ...notes,
+      `docker: it does not name the registry to its mirrors, so what the agent pulls through from ${dockerHub} is ${agent.host}/${dockerHub}/REPOSITORY.`,
+      'docker: systemctl reload docker takes the new mirrors into use; running containers go on.',
+    ],
   };
 }
 
