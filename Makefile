@@ -4,7 +4,7 @@ BIN := node_modules/.bin
 PROGRAMS := shoal=services/cli/main.ts $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
 .DEFAULT_GOAL := help
 
-.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance bench clean
+.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance bench bench-cluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ sim: build ## simulate a few small clusters (ARGS="kraken --html sim.html" runs 
 
 bench: build ## benchmark programs (see test/bench)
 	@node --import tsx test/bench/run.ts $(ARGS)
+
+bench-cluster: build ## real processes in network namespaces with limited links: needs root and iproute2
+	@node --import tsx test/bench/cluster/main.ts $(ARGS)
 
 clean: ## remove what was built (data of the dev cluster stays)
 	rm -rf dist coverage node_modules/.cache

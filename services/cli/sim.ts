@@ -5,10 +5,11 @@ import { SingleBar } from 'cli-progress';
 import { Command } from 'commander';
 import pc from 'picocolors';
 import { AppError } from '#core';
-import { formatDuration, formatSize, parseSize } from '#runtime';
-import { type Percentiles, type SimResult, Simulation, scenarioOf, scenarios } from '#sim';
+import { formatDuration, parseSize } from '#runtime';
+import { type SimResult, Simulation, scenarioOf, scenarios } from '#sim';
 import { print, printJson, table } from './output.ts';
-import { simPage } from './sim-page.ts';
+import { runPage } from './run-page.ts';
+import { runTable } from './run-table.ts';
 
 interface SimFlags {
   readonly list?: boolean;
@@ -59,9 +60,9 @@ export function simCommand(): Command {
       const planned = names.map((name) => scenarioOf(name, overrides));
       const results: Measured[] = [];
       for (const scenario of planned) results.push(await measure(new Simulation(scenario), scenario.name));
-      if (flags.html !== undefined) await writeFile(flags.html, await simPage(results));
+      if (flags.html !== undefined) await writeFile(flags.html, await runPage('shoal sim', results));
       if (flags.json === true) printJson(results.map(({ frames: _, ...result }) => result));
-      else print(resultTable(results));
+      else print(runTable(results));
       report(results);
     });
 }
@@ -80,37 +81,6 @@ async function measure(simulation: Simulation, name: string): Promise<Measured> 
   }
   const { user, system } = process.cpuUsage(before);
   return { ...simulation.result(), cpuSeconds: (user + system) / 1e6 };
-}
-
-function resultTable(results: readonly Measured[]): string {
-  const head = ['SCENARIO', 'SEED', 'HOSTS', 'T*', 'T*K/T*', 'P50', 'P99', 'P99.9', 'LAST', 'TWICE', 'ORIGINS', 'MESSAGES', 'CPU'];
-  const rows = results.map((result) => [
-    result.scenario.name,
-    String(result.scenario.seed),
-    `${result.finishedCount}/${result.hostCount}`,
-    `${(result.idealMs / 1000).toFixed(2)} s`,
-    result.pieceFactor.toFixed(3),
-    ...shown(result.ratio),
-    `${(100 * result.duplicateShare).toFixed(2)} %`,
-    `${result.originCopies.toFixed(2)} B`,
-    String(result.messageCount + result.trackerMessageCount),
-    `${result.cpuSeconds.toFixed(1)} s`,
-  ]);
-  const blobs = results.flatMap(({ scenario, blobs: each }) =>
-    each.map(({ name, sizeBytes, finishMs }) => [
-      `${scenario.name}/${name}`,
-      formatSize(sizeBytes),
-      ...[finishMs.p50, finishMs.p99, finishMs.p999, finishMs.last].map((ms) =>
-        Number.isFinite(ms) ? `${(ms / 1000).toFixed(2)} s` : 'never',
-      ),
-    ]),
-  );
-  return `${table(head, rows)}\n\n${table(['BLOB', 'SIZE', 'P50', 'P99', 'P99.9', 'LAST'], blobs)}`;
-}
-
-/** Over T*. */
-function shown({ p50, p99, p999, last }: Percentiles): string[] {
-  return [p50, p99, p999, last].map((ratio) => (Number.isFinite(ratio) ? ratio.toFixed(3) : 'never'));
 }
 
 /** Says what must not have happened, and makes the command fail. */

@@ -24,6 +24,8 @@ export class SimHost {
   /** How often each piece was verified, by blob. */
   readonly verifiedCounts = new Map<Digest, Uint8Array>();
   readonly completedMs = new Map<Digest, number>();
+  /** Where its readers are. */
+  readonly readPieces = new Map<Digest, number>();
   /** What the trackers were told last: whether it has all of the blob. */
   readonly announced = new Map<Digest, boolean>();
   readonly stalledMs: number[] = [];

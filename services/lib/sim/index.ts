@@ -9,4 +9,4 @@ export type { NetworkOptions } from './network-options.ts';
 export { type Percentiles, percentiles } from './percentiles.ts';
 export type { GraphFrame, GraphNode, Sample } from './recorder.ts';
 export { type Scenario, type ScenarioBlob, type ScenarioOverrides, scenarioOf, scenarios } from './scenario.ts';
-export { type BlobResult, type SimResult, Simulation } from './simulation.ts';
+export { type BlobResult, type RunResult, type SimResult, Simulation } from './simulation.ts';

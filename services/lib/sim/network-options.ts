@@ -10,10 +10,14 @@ export interface NetworkOptions {
   readonly roster?: Partial<RosterOptions>;
   /** 1 when nothing is said. */
   readonly trackerCount?: number;
+  /** Whether hosts read what they want in order. */
+  readonly reading?: boolean;
   /** The owners of a blob, offered to those who stall or are told of few. */
   readonly owners?: (digest: Digest) => readonly PeerOffer[];
 }
 
+/** A reader's window: as much as the peer library reads ahead. */
+export const readAheadBytes = 8 * 1024 * 1024;
 /** Verifying and writing: a fixed part, and SHA-256 at 1 GB/s. */
 export const verifyMs = 0.3;
 export const verifyBytesPerMs = 1_000_000;

@@ -19,6 +19,7 @@ import { EventQueue } from './event-queue.ts';
 import { endFlow, type Flow, startFlow } from './fluid.ts';
 import { Connection, type HostOptions, PieceFlow, SimHost } from './host.ts';
 import { type NetworkOptions, trackerFailoverMs, trackerMessageMs, verifyBytesPerMs, verifyMs } from './network-options.ts';
+import { readOn } from './reader.ts';
 import { Trackers } from './trackers.ts';
 
 const call = 0;
@@ -88,7 +89,10 @@ export class SimNetwork {
 
   want(host: SimHost, metainfo: Metainfo, atMs = 0, have: Bitfield = new Pieces(metainfo.pieceCount)): void {
     this.#metainfos.set(metainfo.digest, metainfo);
-    this.at(atMs, () => this.apply(host, { type: 'blob-wanted', metainfo, have }));
+    this.at(atMs, () => {
+      this.apply(host, { type: 'blob-wanted', metainfo, have });
+      if (this.#options.reading === true) this.apply(host, readOn(host, metainfo, 0));
+    });
   }
 
   /** Calls `fn` at a time that has not passed. */
@@ -148,8 +152,12 @@ export class SimNetwork {
   }
 
   #onHost(host: SimHost, kind: number, event: SwarmEvent | undefined): void {
-    if (kind === applied && event !== undefined) this.apply(host, event);
-    else if (host.timerMs <= this.nowMs) {
+    if (kind === applied && event !== undefined) {
+      this.apply(host, event);
+      if (event.type === 'piece-verified' && host.readPieces.get(event.digest) === event.piece) {
+        this.apply(host, readOn(host, this.#metainfoOf(event.digest), event.piece));
+      }
+    } else if (host.timerMs <= this.nowMs) {
       host.timerMs = Number.POSITIVE_INFINITY;
       this.apply(host, { type: 'tick' });
     }

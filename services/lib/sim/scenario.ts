@@ -31,6 +31,12 @@ export interface Scenario {
   readonly slowShare: number;
   /** This share of the hosts dies halfway. */
   readonly deadShare: number;
+  /** The first so many hosts have a twentieth of the uplink. */
+  readonly weakCount: number;
+  /** So many further hosts say that they have everything and send nothing but corrupt pieces. */
+  readonly liarCount: number;
+  /** Every host reads its blobs from the start to the end while they come, as container runtimes do. */
+  readonly reading: boolean;
   /** When the first tracker of the first blob dies, in shares of the bound; never when undefined. */
   readonly trackerLossAt: number | undefined;
   /** When all but one of the first blob's owners die, in shares of the bound; never when undefined. */
@@ -66,6 +72,9 @@ const usual: Scenario = {
   arrivalShare: 0.01,
   slowShare: 0,
   deadShare: 0,
+  weakCount: 0,
+  liarCount: 0,
+  reading: false,
   trackerLossAt: undefined,
   originLossAt: undefined,
   swarm: {},
@@ -118,6 +127,7 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map(
       upBytesPerSec: 10 * mega,
       downBytesPerSec: 10 * mega,
       trackerCount: 1,
+      reading: true,
     }),
   ].map((each) => [each.name, each]),
 );

@@ -19,7 +19,8 @@ export interface BlobResult {
   readonly finishMs: Percentiles;
 }
 
-export interface SimResult {
+/** What a run came to, simulated or real. */
+export interface RunResult {
   readonly scenario: Scenario;
   /** The bound of a host at full speed. */
   readonly idealMs: number;
@@ -35,13 +36,16 @@ export interface SimResult {
   readonly duplicateShare: number;
   /** Bytes that origins sent over the size of the blobs. */
   readonly originCopies: number;
+  readonly samples: readonly Sample[];
+  readonly frames: readonly GraphFrame[];
+}
+
+export interface SimResult extends RunResult {
   readonly messageCount: number;
   readonly trackerMessageCount: number;
   readonly eventCount: number;
   readonly virtualMs: number;
   readonly violations: readonly Violation[];
-  readonly samples: readonly Sample[];
-  readonly frames: readonly GraphFrame[];
 }
 
 interface Member {
@@ -50,6 +54,7 @@ interface Member {
 }
 
 const slowFactor = 10;
+const weakFactor = 20;
 /** A run that takes this many times the bound (and as long after the last arrival) is given up. */
 const limitFactor = 30;
 const limitMsMin = 120_000;
@@ -73,13 +78,14 @@ export class Simulation {
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario;
-    const { seed, latencyMs, swarm, trackerCount, hostCount } = scenario;
-    this.network = new SimNetwork({ seed, latencyMs, swarm, trackerCount, owners: (digest) => this.#offers(digest) });
+    const { seed, latencyMs, swarm, trackerCount, hostCount, reading } = scenario;
+    this.network = new SimNetwork({ seed, latencyMs, swarm, trackerCount, reading, owners: (digest) => this.#offers(digest) });
     this.#blobs = scenario.blobs.map(({ name, sizeBytes }) => simBlob(name, sizeBytes));
     this.#sizeBytes = sum(this.#blobs.map(({ sizeBytes }) => sizeBytes));
     const rng = new SeededRng(seed * 31 + 7);
     this.#origins = this.#addOrigins();
     this.#agents = this.#addAgents();
+    this.#addLiars();
     const boundMs = this.#idealMs(scenario.downBytesPerSec);
     const arrivalMs = Math.max(arrivalShareMin, scenario.arrivalShare) * boundMs;
     this.#arrivedMs = this.#agents.map(() => 1 + (rng.below(1 << 20) / (1 << 20)) * arrivalMs);
@@ -164,16 +170,24 @@ export class Simulation {
   }
 
   #addAgents(): SimHost[] {
-    const { hostCount, upBytesPerSec, downBytesPerSec, slowShare } = this.#scenario;
+    const { hostCount, upBytesPerSec, downBytesPerSec, slowShare, weakCount } = this.#scenario;
     const slowCount = Math.round(hostCount * slowShare);
     return Array.from({ length: hostCount }, (_, at) => {
       const factor = at < slowCount ? slowFactor : 1;
       return this.network.addHost({
         name: `agent/host-${at}`,
-        upBytesPerSec: upBytesPerSec / factor,
+        upBytesPerSec: upBytesPerSec / factor / (at < weakCount ? weakFactor : 1),
         downBytesPerSec: downBytesPerSec / factor,
       });
     });
+  }
+
+  #addLiars(): void {
+    const { liarCount, upBytesPerSec, downBytesPerSec } = this.#scenario;
+    for (let at = 0; at < liarCount; at += 1) {
+      const liar = this.network.addHost({ name: `agent/liar-${at}`, upBytesPerSec, downBytesPerSec, corrupt: true });
+      for (const blob of this.#blobs) this.network.seed(liar, blob);
+    }
   }
 
   #plan(boundMs: number, rng: SeededRng): void {

@@ -66,6 +66,10 @@ export class PiecePicker {
     return this.#missingCount;
   }
 
+  get verifiedCount(): number {
+    return this.#pieceCount - this.#missingCount;
+  }
+
   stateOf(piece: number): PieceState {
     return stateNames[this.#state[piece] ?? verified] ?? 'verified';
   }

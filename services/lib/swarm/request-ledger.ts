@@ -15,6 +15,7 @@ export class RequestLedger {
   readonly #requestsPerLinkMax: number;
   readonly #requestersPerPieceMax: number;
   #totalBytes = 0;
+  #raceCount = 0;
 
   constructor(pieceCount: number, bounds: { readonly requestsPerLinkMax: number; readonly requestersPerPieceMax: number }) {
     assert(bounds.requestersPerPieceMax <= 255, 'requesters of a piece are counted in a byte');
@@ -26,6 +27,11 @@ export class RequestLedger {
   /** Bytes asked for and not settled, over all links; a piece asked twice counts twice. */
   get totalBytes(): number {
     return this.#totalBytes;
+  }
+
+  /** How often a piece was asked from a further source while another owed it. */
+  get raceCount(): number {
+    return this.#raceCount;
   }
 
   /** Records a request. The link must not have asked for the piece, and neither bound may be exceeded. */
@@ -41,6 +47,7 @@ export class RequestLedger {
     const requesters = this.#requesters[piece] ?? 0;
     assert(requesters < this.#requestersPerPieceMax, 'a piece stays within its number of requesters');
     this.#requesters[piece] = requesters + 1;
+    if (requesters > 0) this.#raceCount += 1;
     this.#totalBytes += sizeBytes;
     requests.push({ piece, sizeBytes, askedMs });
   }

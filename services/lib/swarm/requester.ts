@@ -32,6 +32,9 @@ export interface Choice {
 /** A source counts as behind another when it needs twice as long, and this much more: below, timing is noise. */
 const behindFactor = 2;
 const behindMs = 20;
+/** A download that is read may ask for so many pieces twice from the start, and for one more whenever so many are verified. */
+const racesAtFirst = 2;
+const piecesPerRace = 150;
 
 /** The next piece for a link, or undefined when it has nothing that is worth asking for. */
 export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
@@ -40,8 +43,13 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
   const owesNothing = view.ledger.of(link.id).length === 0;
   if (owesNothing && owingCount(view) >= view.options.owingLinksPerBlob) return undefined;
   const rarest = view.picker.pick(link.source);
-  if (rarest >= 0) return { piece: rarest, instead: undefined };
+  if (rarest >= 0) return isSpared(view, link, rarest) ? undefined : { piece: rarest, instead: undefined };
   return owesNothing ? chooseLate(view, link, nowMs) : undefined;
+}
+
+/** An origin gives what no agent among the sources has; the rest only when the agents leave the download short of work. */
+function isSpared(view: RequestView, link: OutboundLink, piece: number): boolean {
+  return link.candidate.origin && view.picker.rarityOf(piece) > 0 && owingCount(view) >= view.options.owingLinksPerBlob / 2;
 }
 
 /** Links that owe something. */
@@ -49,6 +57,12 @@ function owingCount(view: RequestView): number {
   let count = 0;
   for (const { inFlightBytes } of view.links) if (inFlightBytes > 0) count += 1;
   return count;
+}
+
+/** A reader always waits for some piece, and who brings it is often late by a guess: what comes twice stays below 1 %. */
+function mayRace(view: RequestView, link: OutboundLink, piece: number, nowMs: number): boolean {
+  const { picker, ledger } = view;
+  return ledger.raceCount < racesAtFirst + picker.verifiedCount / piecesPerRace && isEveryHolderBehind(view, link, piece, nowMs);
 }
 
 /** The nearest piece that any reader lacks; of equally near ones that of the reader who has waited longest, so that no reader starves another. */
@@ -77,8 +91,8 @@ function chooseForReader(view: RequestView, link: OutboundLink, reader: ReaderWi
     if (state === 'verified') continue;
     missingCount += 1;
     if (!link.source.have.has(piece) || deferred?.has(piece) === true) continue;
-    if (state === 'open') return piece;
-    if (missingCount === 1 && state === 'requested' && isEveryHolderBehind(view, link, piece, nowMs)) return piece;
+    if (state === 'open' && !isSpared(view, link, piece)) return piece;
+    if (missingCount === 1 && state === 'requested' && mayRace(view, link, piece, nowMs)) return piece;
   }
   return -1;
 }

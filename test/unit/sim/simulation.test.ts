@@ -34,6 +34,38 @@ test('slow hosts are measured by their own bound', () => {
   assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));
 });
 
+test('a peer that sends corrupt pieces to everybody, and a host with a weak uplink, hold nobody up for long', () => {
+  const usual = scenarioOf('cluster', small);
+  const undisturbed = new Simulation(usual).run();
+  for (const disturbed of [
+    { ...usual, liarCount: 1 },
+    { ...usual, weakCount: 1 },
+  ]) {
+    const result = new Simulation(disturbed).run();
+    assert.equal(result.finishedCount, small.hostCount);
+    assert.ok(result.ratio.p99 < 1.2 * undisturbed.ratio.p99, `${result.ratio.p99} instead of ${undisturbed.ratio.p99}`);
+  }
+});
+
+test('hosts that read ask for the beginning first', () => {
+  const blob = simBlob('blob', 50e6);
+  for (const reading of [true, false]) {
+    const network = new SimNetwork({ seed: 1, latencyMs: 1, reading });
+    network.seed(network.addHost({ name: 'origin/seeder', upBytesPerSec: 1e7, downBytesPerSec: 1e7 }), blob);
+    const host = network.addHost({ name: 'agent/host', upBytesPerSec: 1e7, downBytesPerSec: 1e7 });
+    network.trackers.announced(network.hosts[0]?.peer ?? host.peer, blob.digest, true, 0);
+    network.want(host, blob, 1);
+    network.run(2000);
+    const counts = host.verifiedCounts.get(blob.digest) ?? new Uint8Array(0);
+    const verifiedCount = counts.reduce((sum, count) => sum + count, 0);
+    assert.ok(verifiedCount > 20, `${verifiedCount} pieces`);
+    assert.equal(
+      counts.subarray(0, 20).every((count) => count === 1),
+      reading,
+    );
+  }
+});
+
 test('a host that cannot finish is reported', () => {
   const network = new SimNetwork({ seed: 1, latencyMs: 1 });
   const host = network.addHost({ name: 'agent/alone', upBytesPerSec: 1e6, downBytesPerSec: 1e6 });

@@ -82,6 +82,19 @@ test('equally rare pieces are taken at random, so that newcomers spread over a s
   assert.ok(first.size > 10, `${first.size} different first pieces`);
 });
 
+test('an origin is asked for what no agent has, and for more only while few owe pieces', () => {
+  const engine = new Engine({ owingLinksPerBlob: 2 }, 4);
+  engine.want();
+  const agent = engine.connect('agent/a', pieces(4, 0, 1, 2));
+  assert.equal(asked(agent.effects, agent.link).length, 1);
+  const origin = engine.connect('origin/o');
+  assert.deepEqual(asked(origin.effects, origin.link), [3], 'the piece that only the origin has');
+  const [first = -1] = asked(agent.effects, agent.link);
+  assert.deepEqual(asked(engine.deliver(origin.link, 3), origin.link), [], 'the agent has the others');
+  engine.apply({ type: 'link-closed', link: agent.link, failed: false });
+  assert.ok(asked(engine.pass(1000), origin.link).includes(first) || engine.swarm.links().some(({ inFlightCount }) => inFlightCount > 0));
+});
+
 test('readers have their pieces first, the nearest ones before the others, and may move', () => {
   const engine = new Engine({ windowStartPieces: 4 }, 100);
   engine.want();
@@ -141,6 +154,26 @@ test('the piece a reader waits for is asked from a second source when the first 
     twice = asked(effects, fast.link).includes(0);
   }
   assert.ok(twice);
+});
+
+test('few pieces are asked for twice on behalf of a reader, however slow their sources are', () => {
+  const engine = new Engine({ windowStartPieces: 1 }, 300);
+  const { digest } = engine.blob;
+  engine.want();
+  const slow = engine.connect('agent/slow');
+  let [owed = -1] = asked(slow.effects);
+  const fast = engine.connect('agent/fast');
+  let queue = asked(fast.effects, fast.link);
+  let twiceCount = 0;
+  for (let step = 0; step < 200; step += 1) {
+    engine.nowMs += 10;
+    const moved = engine.apply({ type: 'reader-moved', digest, reader: 1, firstPiece: owed, endPiece: owed + 1 });
+    const effects = [...moved, ...queue.flatMap((piece) => engine.deliver(fast.link, piece))];
+    queue = asked(effects, fast.link);
+    if (queue.includes(owed)) twiceCount += 1;
+    owed = asked(effects, slow.link).at(-1) ?? owed;
+  }
+  assert.ok(twiceCount >= 1 && twiceCount <= 5, `${twiceCount} pieces were asked for twice`);
 });
 
 test('a busy refusal is no failure: the peer is asked again later and gets no penalty', () => {

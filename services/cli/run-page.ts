@@ -1,17 +1,17 @@
-/** One self-contained HTML page about simulations: the chart library, the curves and the graph of links are all inside. */
+/** One self-contained HTML page about runs, simulated or real: the chart library, the curves and the graph of links are all inside. */
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import type { GraphFrame, SimResult } from '#sim';
+import type { GraphFrame, RunResult } from '#sim';
 
 /** The page as text, about 1.2 MB. */
-export async function simPage(results: readonly SimResult[]): Promise<string> {
+export async function runPage(title: string, results: readonly RunResult[]): Promise<string> {
   const library = await readFile(createRequire(import.meta.url).resolve('echarts/dist/echarts.min.js'), 'utf8');
   const charts = results.flatMap((result) => [curveOf(result), graphOf(result)]);
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>shoal sim</title>
+<title>${title}</title>
 <style>body { font: 14px system-ui, sans-serif; margin: 24px; } .chart { height: 480px; margin-bottom: 32px; }</style>
 </head>
 <body>
@@ -35,13 +35,13 @@ function inScript(text: string): string {
   return text.replaceAll('</', '<\\/');
 }
 
-function titleOf({ scenario, ratio }: SimResult): string {
+function titleOf({ scenario, ratio }: RunResult): string {
   const over = `p50 ${ratio.p50.toFixed(3)}, p99 ${ratio.p99.toFixed(3)}, last ${ratio.last.toFixed(3)} of T*`;
   return `${scenario.name}: ${scenario.hostCount} hosts, seed ${scenario.seed}, ${over}`;
 }
 
 /** Completed hosts, received bytes and links over time, with T* and T*_K. */
-function curveOf(result: SimResult) {
+function curveOf(result: RunResult) {
   const { samples, idealMs, pieceFactor } = result;
   const line = (name: string, values: readonly number[], axis: number) => ({
     name,
@@ -84,7 +84,7 @@ function curveOf(result: SimResult) {
 }
 
 /** The links around the origins, one frame after another. */
-function graphOf(result: SimResult) {
+function graphOf(result: RunResult) {
   return {
     baseOption: {
       title: { text: `${result.scenario.name}: links among the hosts next to the origins; bold while a piece is sent` },
