@@ -5,6 +5,7 @@ const programs: Readonly<Record<string, string>> = {
   'one-hop': 'pieces between two processes against a raw mTLS socket',
   peer: 'a blob between two nodes with disks',
   storage: 'the blob store alone',
+  tracker: 'announce streams of 3,000 agents on one tracker, and its recovery',
   registry: "push and pull beside Debian's docker-registry (needs root, docker.io and docker-registry)",
 };
 

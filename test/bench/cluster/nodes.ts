@@ -65,7 +65,7 @@ export class UsageLog {
   /** The present figures, or the last known ones. */
   of(process_: HostProcess): ProcessUsage {
     const now = isRunning(process_) ? usageOf(process_.child.pid ?? 0) : undefined;
-    const usage = now ?? this.#last.get(process_) ?? { cpuSeconds: 0, peakRssBytes: 0, receivedBytes: 0, sentBytes: 0 };
+    const usage = now ?? this.#last.get(process_) ?? { cpuSeconds: 0, rssBytes: 0, peakRssBytes: 0, receivedBytes: 0, sentBytes: 0 };
     this.#last.set(process_, usage);
     return usage;
   }

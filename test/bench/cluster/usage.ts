@@ -8,6 +8,7 @@ const ticksPerSec = 100;
 /** Since its start. */
 export interface ProcessUsage {
   readonly cpuSeconds: number;
+  readonly rssBytes: number;
   readonly peakRssBytes: number;
   /** Of all its network devices but the loopback. */
   readonly receivedBytes: number;
@@ -19,10 +20,12 @@ export function usageOf(pid: number): ProcessUsage | undefined {
   try {
     // The name may hold blanks; the numbers follow its closing bracket.
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
-    const peakKib = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const bytesOf = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0) * 1024;
     return {
       cpuSeconds: (Number(stat[11]) + Number(stat[12])) / ticksPerSec,
-      peakRssBytes: Number(peakKib ?? 0) * 1024,
+      rssBytes: bytesOf('VmRSS'),
+      peakRssBytes: bytesOf('VmHWM'),
       ...wireBytes(readFileSync(`/proc/${pid}/net/dev`, 'utf8')),
     };
   } catch {
