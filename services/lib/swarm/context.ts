@@ -1,5 +1,6 @@
 /** What the parts of one engine share: options, randomness, the effects of the current event, penalties and the intake. */
-import type { Digest, PeerId, Rng } from '#core';
+import type { PeerId, Rng } from '#core';
+import type { Download } from './download.ts';
 import type { Intake } from './intake.ts';
 import type { SwarmOptions } from './options.ts';
 import type { OutboundLink } from './outbound-link.ts';
@@ -17,8 +18,9 @@ export interface SwarmContext {
   readonly penalties: PenaltyBook;
   readonly intake: Intake;
   emit(effect: Effect): void;
-  /** A fresh id for an outbound link of the blob; events about it go to its download. */
-  newLink(digest: Digest): LinkId;
+  newLink(): LinkId;
+  /** Events about the link go to its download. */
+  opened(link: OutboundLink, download: Download): void;
   /** The link is gone; events about it are ignored. */
   forgetLink(link: LinkId): void;
   /** The link has requests to send; they leave in one effect at the end of the event. */
