@@ -1,6 +1,5 @@
 /** What the parts of one engine share: options, randomness, the effects of the current event, penalties and the intake. */
-import type { PeerId, Rng } from '#core';
-import type { Download } from './download.ts';
+import type { Digest, PeerId, Rng } from '#core';
 import type { Intake } from './intake.ts';
 import type { SwarmOptions } from './options.ts';
 import type { OutboundLink } from './outbound-link.ts';
@@ -19,8 +18,8 @@ export interface SwarmContext {
   readonly intake: Intake;
   emit(effect: Effect): void;
   newLink(): LinkId;
-  /** Events about the link go to its download. */
-  opened(link: OutboundLink, download: Download): void;
+  /** Events about the link go to the download of the blob. */
+  opened(link: OutboundLink, digest: Digest): void;
   /** The link is gone; events about it are ignored. */
   forgetLink(link: LinkId): void;
   /** The link has requests to send; they leave in one effect at the end of the event. */

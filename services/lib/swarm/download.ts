@@ -106,7 +106,7 @@ export class Download implements Taker, RequestView {
       if (candidate === undefined) break;
       const id = this.#context.newLink();
       const link = new OutboundLink(id, candidate, this.ledger.of(id), this.metainfo.pieceLengthBytes, nowMs);
-      this.#context.opened(link, this);
+      this.#context.opened(link, this.digest);
       candidate.linked = true;
       this.links.push(link);
       this.#context.emit({ type: 'dial', link: link.id, digest: this.digest, peer: link.peer, endpoint: candidate.endpoint });

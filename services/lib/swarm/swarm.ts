@@ -2,7 +2,7 @@
  * The engine: one instance a process, for all of its blobs. It takes one event at a time and answers with effects; it has no
  * socket, file, timer, clock or randomness of its own. The host's side of the contract stands in types.ts.
  */
-import { assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
+import { assert, assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
 import type { SwarmContext } from './context.ts';
 import type { Download } from './download.ts';
 import { Intake } from './intake.ts';
@@ -48,7 +48,11 @@ export class Swarm {
       intake: new Intake(options),
       emit: (effect) => this.#effects.push(effect),
       newLink: () => this.newLink(),
-      opened: (link, download) => this.#outbound.set(link.id, { link, download }),
+      opened: (link, digest) => {
+        const download = this.#transfers.get(digest)?.download;
+        assert(download !== undefined, 'only a running download opens links');
+        this.#outbound.set(link.id, { link, download });
+      },
       forgetLink: (link) => this.#outbound.delete(link),
       markAsked: (link) => {
         if (!this.#asked.includes(link)) this.#asked.push(link);
