@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
+import { RoundRobin } from '../support/round-robin.ts';
 import { tempDir } from '../support/temp.ts';
 import { howToGiveIt, officialVariable, runOfficial } from './official.ts';
 import { checkReadOnly, type Stock, stockUp } from './read-only.ts';
@@ -30,11 +31,15 @@ const say = (text: string): void => {
 };
 
 async function runCluster(directory: string): Promise<void> {
-  await using cluster = await startCluster({ directory: join(directory, 'cluster') });
+  await using cluster = await startCluster({ directory: join(directory, 'cluster'), proxies: 2 });
   const proxy = cluster.registry('proxy-1');
+  await using balancer = await RoundRobin.open([proxy, cluster.registry('proxy-2')]);
   using registry = new Registry({ url: `http://${proxy}` });
+  using balanced = new Registry({ url: `http://${balancer.address}` });
   say('one proxy');
-  await runSuite(registry, recorder, 'proxy');
+  await runSuite(registry, recorder, 'one proxy');
+  say('two proxies behind a balancer that sends each request to the other one');
+  await runSuite(balanced, recorder, 'two proxies, balanced');
   const stock = await stockUp(registry, largeBytes);
   say('an agent that is downloading');
   await readFromAgent(cluster, stock);
@@ -44,7 +49,8 @@ async function runCluster(directory: string): Promise<void> {
     return;
   }
   say('the official program');
-  await runOfficial(official, { name: 'proxy', address: proxy }, directory, recorder);
+  await runOfficial(official, { name: 'one proxy', address: proxy }, directory, recorder);
+  await runOfficial(official, { name: 'two proxies, balanced', address: balancer.address }, directory, recorder);
   await runOfficial(official, { name: 'agent', address: cluster.registry('agent-2'), stock }, directory, recorder);
 }
 

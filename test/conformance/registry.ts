@@ -19,19 +19,16 @@ export interface Ask {
 export interface RegistryOptions {
   /** `http://host:port` */
   readonly url: string;
-  /** A connection for each request, so that a balancer sends neighbouring requests to different nodes. */
-  readonly newConnections?: boolean;
 }
 
 const timeoutMs = 60_000;
 
 export class Registry implements Disposable {
   readonly #base: URL;
-  readonly #agent: http.Agent;
+  readonly #agent = new http.Agent({ keepAlive: true });
 
-  constructor({ url, newConnections = false }: RegistryOptions) {
+  constructor({ url }: RegistryOptions) {
     this.#base = new URL(url);
-    this.#agent = new http.Agent({ keepAlive: !newConnections });
   }
 
   /** `location` is a path or a URL that the registry gave; its own query is kept. */

@@ -17,9 +17,8 @@ export interface SwarmContext {
   readonly penalties: PenaltyBook;
   readonly intake: Intake;
   emit(effect: Effect): void;
-  newLink(): LinkId;
-  /** Events about the link go to the download of the blob. */
-  opened(link: OutboundLink, digest: Digest): void;
+  /** A fresh id for an outbound link of the blob; events about it go to its download. */
+  newLink(digest: Digest): LinkId;
   /** The link is gone; events about it are ignored. */
   forgetLink(link: LinkId): void;
   /** The link has requests to send; they leave in one effect at the end of the event. */
