@@ -45,12 +45,23 @@ export class DockerEngine implements AsyncDisposable {
     return engine;
   }
 
+  /** Logs in; the password is kept in the engine's own folder. */
+  async login(registry: string, user: string, password: string): Promise<Output> {
+    const args = ['-H', `unix://${this.socket}`, 'login', '-u', user, '--password-stdin', registry];
+    return run('docker', args, { env: this.#env, input: password });
+  }
+
+  /** Logins are kept apart from those of whoever runs the test. */
+  get #env(): NodeJS.ProcessEnv {
+    return { DOCKER_BUILDKIT: '0', DOCKER_CONFIG: join(this.#root, 'client') };
+  }
+
   async docker(...args: readonly string[]): Promise<Output> {
-    return run('docker', ['-H', `unix://${this.socket}`, ...args], { env: { DOCKER_BUILDKIT: '0' }, timeoutMs: 300_000 });
+    return run('docker', ['-H', `unix://${this.socket}`, ...args], { env: this.#env, timeoutMs: 300_000 });
   }
 
   async dockerOk(...args: readonly string[]): Promise<string> {
-    return runOk('docker', ['-H', `unix://${this.socket}`, ...args], { env: { DOCKER_BUILDKIT: '0' }, timeoutMs: 300_000 });
+    return runOk('docker', ['-H', `unix://${this.socket}`, ...args], { env: this.#env, timeoutMs: 300_000 });
   }
 
   /** Starts a docker command without waiting for it. */

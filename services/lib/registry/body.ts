@@ -1,17 +1,21 @@
-/** The body of a request: its bytes as they arrive, under an idle limit and, where asked, a limit on the whole. */
+/** The body of a request: its bytes as they arrive, under limits on how long it stands still, how slow it is, and how long it takes. */
 import type { IncomingMessage } from 'node:http';
 import { AppError, type Clock } from '#core';
+import { Pace, type PaceOptions } from './pace.ts';
 
-export interface BodyLimits {
+export interface BodyLimits extends PaceOptions {
   /** How long the client may send nothing, in milliseconds. Time in which nobody reads does not count. */
   readonly idleMs: number;
   /** How long the whole body may take, in milliseconds. */
   readonly totalMs?: number;
 }
 
+/** `data.kind` of the errors below. */
+export const slowBody = 'slow-body';
+
 /**
- * Reads the body. Throws `cancelled` when the client goes away and `deadline-exceeded` when it is too slow, in which case the
- * connection is cut. Ending early leaves the connection usable for the reply.
+ * Reads the body. Throws `cancelled` when the client goes away and `deadline-exceeded` (kind {@link slowBody}) when it is too slow. Ending
+ * early leaves the connection usable for the reply.
  */
 export async function* readBody(
   request: IncomingMessage,
@@ -19,42 +23,84 @@ export async function* readBody(
   deps: { readonly clock: Clock; readonly onBytes: (count: number) => void },
 ): AsyncGenerator<Uint8Array> {
   const { clock } = deps;
-  const startedMs = clock.nowMs();
-  let waitingSinceMs: number | undefined;
-  let isLate = false;
-  // One timer that re-arms itself is cheaper than one for each chunk.
-  const check = (): void => {
-    const nowMs = clock.nowMs();
-    const idleLeftMs = waitingSinceMs === undefined ? limits.idleMs : waitingSinceMs + limits.idleMs - nowMs;
-    const totalLeftMs = limits.totalMs === undefined ? idleLeftMs : startedMs + limits.totalMs - nowMs;
-    const leftMs = Math.min(idleLeftMs, totalLeftMs);
-    if (leftMs > 0) {
-      disarm = clock.after(leftMs, check);
-      return;
-    }
-    isLate = true;
-    request.destroy();
-  };
-  let disarm = clock.after(Math.min(limits.idleMs, limits.totalMs ?? limits.idleMs), check);
+  const watch = new BodyWatch(limits, clock);
   const chunks: AsyncIterator<Uint8Array> = request.iterator({ destroyOnReturn: false });
+  let isLate = false;
   try {
     while (true) {
-      waitingSinceMs = clock.nowMs();
-      const next = await chunks.next();
-      waitingSinceMs = undefined;
+      const next = await watch.next(chunks);
+      if (next === 'late') {
+        isLate = true;
+        throw new AppError('deadline-exceeded', 'the body came too slowly; send it faster', { data: { kind: slowBody } });
+      }
       if (next.done === true) break;
       deps.onBytes(next.value.byteLength);
       yield next.value;
     }
   } catch (error) {
-    throw isLate
-      ? new AppError('deadline-exceeded', 'the body came too slowly; send it faster', { cause: error })
-      : new AppError('cancelled', 'the client went away', { cause: error });
+    throw isLate ? error : new AppError('cancelled', 'the client went away', { cause: error });
   } finally {
-    disarm();
-    await chunks.return?.();
+    watch.stop();
+    // After a wait that was given up the iterator returns only when the connection has ended.
+    const returned = chunks.return?.();
+    if (!isLate) await returned;
+    else returned?.catch(() => undefined);
   }
   if (!request.complete) throw new AppError('cancelled', 'the client went away');
+}
+
+/** The timer of a body. One that re-arms itself is cheaper than one for each chunk. */
+class BodyWatch {
+  readonly #limits: BodyLimits;
+  readonly #clock: Clock;
+  readonly #pace: Pace;
+  readonly #startedMs: number;
+  #waitingSinceMs: number | undefined;
+  #disarm: () => void;
+  #isLate = false;
+  #tell: () => void = () => undefined;
+
+  constructor(limits: BodyLimits, clock: Clock) {
+    this.#limits = limits;
+    this.#clock = clock;
+    this.#pace = new Pace(limits);
+    this.#startedMs = clock.nowMs();
+    this.#disarm = clock.after(Math.min(limits.idleMs, limits.totalMs ?? limits.idleMs, this.#pace.leftMs(0)), () => this.#check());
+  }
+
+  /** The next chunk, or `late` when the client is too slow. A promise of its own each time: racing with one that stays would keep them all. */
+  async next(chunks: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array> | 'late'> {
+    if (this.#isLate) return 'late';
+    this.#waitingSinceMs = this.#clock.nowMs();
+    const next = await new Promise<IteratorResult<Uint8Array> | 'late'>((resolve, reject) => {
+      this.#tell = () => resolve('late');
+      chunks.next().then(resolve, reject);
+    });
+    if (next !== 'late') this.#pace.add(next.done === true ? 0 : next.value.byteLength, this.#waitedMs());
+    this.#waitingSinceMs = undefined;
+    return next;
+  }
+
+  stop(): void {
+    this.#disarm();
+  }
+
+  #waitedMs(): number {
+    return this.#waitingSinceMs === undefined ? 0 : this.#clock.nowMs() - this.#waitingSinceMs;
+  }
+
+  #check(): void {
+    const waitedMs = this.#waitedMs();
+    const { idleMs, totalMs } = this.#limits;
+    const isFastEnough = this.#pace.leftMs(waitedMs) > 0 || this.#pace.endWindow(waitedMs);
+    const totalLeftMs = totalMs === undefined ? idleMs : this.#startedMs + totalMs - this.#clock.nowMs();
+    const leftMs = Math.min(idleMs - waitedMs, totalLeftMs, this.#pace.leftMs(waitedMs));
+    if (isFastEnough && leftMs > 0) this.#disarm = this.#clock.after(leftMs, () => this.#check());
+    else {
+      this.#isLate = true;
+      this.#tell();
+    }
+  }
 }
 
 /** False when the request says that it has no body. */

@@ -1,5 +1,6 @@
 /** Operating errors as a registry client sees them: the one place that knows HTTP statuses and registry error codes of failures. */
 import { type AppError, type ErrorCode, isAppError, toAppError } from '#core';
+import { slowBody } from './body.ts';
 
 /** The error codes of the distribution specification, and those that clients know besides. */
 export type RegistryCode =
@@ -33,6 +34,7 @@ interface Row {
 
 /** Every way a request can fail. */
 const rows = {
+  blobTooLarge: { status: 413, code: 'SIZE_INVALID' },
   blobUnknown: { status: 404, code: 'BLOB_UNKNOWN' },
   chunkConflict: { status: 409, code: 'BLOB_UPLOAD_INVALID' },
   chunkOutOfOrder: { status: 416, code: 'BLOB_UPLOAD_INVALID' },
@@ -144,7 +146,7 @@ const translations: Readonly<Record<ErrorCode, Translation>> = {
   'resource-exhausted': retryable('tooManyRequests'),
   aborted: clusterFault,
   cancelled: hidden('unavailable', 'the request was cut short; try again'),
-  'deadline-exceeded': retryable('timeout'),
+  'deadline-exceeded': (error) => retryable(error.data['kind'] === slowBody ? 'requestTimeout' : 'timeout')(error),
   unavailable: retryable('unavailable'),
   'data-loss': hidden('internal', 'the stored content is damaged; ask the operator to look into the log of the registry'),
   unsupported: (error) => (isUpstream(error) ? as('methodUnsupported')(error) : clusterFault(error)),

@@ -12,6 +12,7 @@ export {
   type TokenIssuer,
   type TokenRequest,
 } from './access.ts';
+export type { AuditAction, AuditOutcome, AuditRecord } from './audit.ts';
 export { MemoryImageStore, type MemoryImageStoreOptions } from './memory-image-store.ts';
-export { limitBounds, type RegistryLimits, type RegistryOptions, type RegistryTls } from './options.ts';
+export { limitBounds, type RegistryLimits, type RegistryOptions, type RegistryTls, type RegistryTlsSource } from './options.ts';
 export { createRegistry, type RegistryAddress, type RegistryDeps, type RegistryServer } from './server.ts';

@@ -1,9 +1,11 @@
 /** What can be set on the registry surface: each limit with its default, its maximum and the reason for both. */
 import { BlockList, isIP, isIPv4 } from 'node:net';
-import { AppError } from '#core';
+import { AppError, blobSizeBytesMax } from '#core';
 
 /** Limits against clients that send or ask too much, or too slowly. */
 export interface RegistryLimits {
+  /** Largest blob, in bytes. */
+  readonly blobBytes: number;
   /** Largest manifest, in bytes. Clients refuse more than about 4 MiB, so accepting more helps nobody. */
   readonly manifestBytes: number;
   /** Largest request head, in bytes. Long bearer tokens and podman's multi-range headers pass Node's default of 16 KiB. */
@@ -14,6 +16,13 @@ export interface RegistryLimits {
   readonly headersTimeoutMs: number;
   /** How long a body, in either direction, may stand still, in milliseconds. There is no limit on its whole duration. */
   readonly bodyIdleMs: number;
+  /**
+   * Least bytes per second of a body, in either direction, over {@link bodyWindowMs} of waiting for the client; 0 is none. An old modem passes,
+   * a client that only keeps a place does not.
+   */
+  readonly bodyBytesPerSecMin: number;
+  /** The time over which the pace of a body is looked at, in milliseconds. No shorter than the idle limit, so that this one has its meaning. */
+  readonly bodyWindowMs: number;
   /** How long a client may take to send a whole manifest, in milliseconds. */
   readonly manifestTimeoutMs: number;
   /** Most items on a page of tags, repositories or referrers, and the page of who asks for no number. */
@@ -28,6 +37,16 @@ export interface RegistryLimits {
   readonly lingerBytes: number;
   /** How long that may take, in milliseconds. */
   readonly lingerMs: number;
+  /** Requests of one client at a time. Hundreds of build machines behind one address, with a few transfers each, stay below. */
+  readonly requestsPerClient: number;
+  /** Uploads of one client at a time. Docker opens 5, containerd one a layer. */
+  readonly uploadsPerClient: number;
+  /** Requests per second of one client, in the long run. */
+  readonly requestsPerSec: number;
+  /** Requests that one client may make at once after a pause. A pull of an image is 10 to 30. */
+  readonly requestBurst: number;
+  /** Clients whose requests are counted; the least recently seen is forgotten. A client is about 200 bytes. */
+  readonly clientsTracked: number;
 }
 
 interface Bounds {
@@ -41,11 +60,14 @@ const second = 1000;
 
 /** Defaults and bounds of {@link RegistryLimits}. */
 export const limitBounds: Readonly<Record<keyof RegistryLimits, Bounds>> = {
+  blobBytes: { default: blobSizeBytesMax, min: 1024, max: blobSizeBytesMax },
   manifestBytes: { default: 4 * mib, min: 64 * 1024, max: 16 * mib },
   headerBytes: { default: 64 * 1024, min: 8 * 1024, max: mib },
   keepAliveMs: { default: 120 * second, min: second, max: 3600 * second },
   headersTimeoutMs: { default: 60 * second, min: second, max: 600 * second },
   bodyIdleMs: { default: 120 * second, min: 10, max: 3600 * second },
+  bodyBytesPerSecMin: { default: 8192, min: 0, max: 64 * mib },
+  bodyWindowMs: { default: 120 * second, min: 10, max: 3600 * second },
   manifestTimeoutMs: { default: 60 * second, min: 10, max: 600 * second },
   pageItems: { default: 1000, min: 1, max: 10_000 },
   pageBytes: { default: 3 * mib, min: 1024, max: 4 * mib },
@@ -53,12 +75,28 @@ export const limitBounds: Readonly<Record<keyof RegistryLimits, Bounds>> = {
   tagsPerPut: { default: 64, min: 10, max: 1024 },
   lingerBytes: { default: mib, min: 0, max: 64 * mib },
   lingerMs: { default: 5 * second, min: 10, max: 60 * second },
+  requestsPerClient: { default: 4096, min: 1, max: 1_000_000 },
+  uploadsPerClient: { default: 1024, min: 1, max: 1_000_000 },
+  requestsPerSec: { default: 2000, min: 1, max: 1_000_000 },
+  requestBurst: { default: 20_000, min: 1, max: 10_000_000 },
+  clientsTracked: { default: 20_000, min: 1, max: 1_000_000 },
 };
 
 /** A certificate chain and its key, both PEM. */
 export interface RegistryTls {
   readonly certPem: string;
   readonly keyPem: string;
+  /** CAs whose client certificates are a login, PEM. */
+  readonly clientCaPem?: string | undefined;
+}
+
+/** TLS material that may change while the server runs. */
+export interface RegistryTlsSource {
+  current(): RegistryTls;
+  /** Calls `listener` after each change; the returned function ends that. */
+  onChange(listener: (tls: RegistryTls) => void): () => void;
+  /** Whether clients are asked for a certificate, and turned away without one. */
+  readonly clientCertificates: 'none' | 'optional' | 'required';
 }
 
 export interface RegistryOptions {
@@ -72,7 +110,7 @@ export interface RegistryOptions {
   /** Whether an index may be stored before its children, as mirrors do; default false. */
   readonly allowSparseIndex?: boolean;
   /** Serve HTTPS; plain HTTP when absent. */
-  readonly tls?: RegistryTls;
+  readonly tls?: RegistryTlsSource;
 }
 
 /** The options with every default filled in. */
@@ -83,7 +121,7 @@ export interface RegistrySettings {
   readonly deletesEnabled: boolean;
   readonly catalogEnabled: boolean;
   readonly allowSparseIndex: boolean;
-  readonly tls: RegistryTls | undefined;
+  readonly tls: RegistryTlsSource | undefined;
 }
 
 /** Fills in the defaults. Throws `invalid-argument` for a limit out of its bounds or a network that does not parse. */
@@ -109,11 +147,14 @@ function limitsOf(given: Partial<RegistryLimits>): RegistryLimits {
     );
   };
   return {
+    blobBytes: pick('blobBytes'),
     manifestBytes: pick('manifestBytes'),
     headerBytes: pick('headerBytes'),
     keepAliveMs: pick('keepAliveMs'),
     headersTimeoutMs: pick('headersTimeoutMs'),
     bodyIdleMs: pick('bodyIdleMs'),
+    bodyBytesPerSecMin: pick('bodyBytesPerSecMin'),
+    bodyWindowMs: pick('bodyWindowMs'),
     manifestTimeoutMs: pick('manifestTimeoutMs'),
     pageItems: pick('pageItems'),
     pageBytes: pick('pageBytes'),
@@ -121,6 +162,11 @@ function limitsOf(given: Partial<RegistryLimits>): RegistryLimits {
     tagsPerPut: pick('tagsPerPut'),
     lingerBytes: pick('lingerBytes'),
     lingerMs: pick('lingerMs'),
+    requestsPerClient: pick('requestsPerClient'),
+    uploadsPerClient: pick('uploadsPerClient'),
+    requestsPerSec: pick('requestsPerSec'),
+    requestBurst: pick('requestBurst'),
+    clientsTracked: pick('clientsTracked'),
   };
 }
 

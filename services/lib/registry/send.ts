@@ -8,6 +8,10 @@ import { AppError, type Clock } from '#core';
 import { type Answer, isStream, type StreamBody } from './answer.ts';
 import { hasBody } from './body.ts';
 import type { RegistryLimits } from './options.ts';
+import { Pace } from './pace.ts';
+
+/** What is written at once. A client that reads slowly is seen to make progress in steps of this size. */
+const sliceBytes = 128 * 1024;
 
 export interface SendDeps {
   readonly limits: RegistryLimits;
@@ -23,6 +27,10 @@ export async function send(reply: FastifyReply, answer: Answer, deps: SendDeps):
     reply.hijack();
     await sendStream(reply.raw, answer, body, deps);
     return;
+  }
+  if (!isHead && body !== undefined && body.byteLength > sliceBytes) {
+    // Fastify has no limit on how long a client takes to read.
+    return send(reply, { ...answer, body: streamOf(body) }, deps);
   }
   const bytes = isHead ? undefined : body;
   deps.onBytes(bytes?.byteLength ?? 0);
@@ -49,20 +57,39 @@ async function sendStream(response: ServerResponse, answer: Answer, body: Stream
 
 async function pump(response: ServerResponse, body: StreamBody, deps: SendDeps): Promise<void> {
   let sentBytes = 0;
+  const pace = new Pace({ bytesPerSecMin: deps.limits.bodyBytesPerSecMin, windowMs: deps.limits.bodyWindowMs });
   for await (const chunk of body.chunks) {
     if (response.destroyed) return;
     sentBytes += chunk.byteLength;
     if (sentBytes > body.sizeBytes) break;
-    deps.onBytes(chunk.byteLength);
-    if (!response.write(chunk) && !(await drained(response, deps))) return;
+    if (!(await write(response, chunk, pace, deps))) return;
   }
   if (response.destroyed) return;
   if (sentBytes !== body.sizeBytes) throw new AppError('data-loss', 'the blob does not have its size', { data: { sentBytes } });
   response.end();
 }
 
+function streamOf(body: Buffer): StreamBody {
+  const chunks = async function* (): AsyncGenerator<Uint8Array> {
+    yield body;
+  };
+  return { sizeBytes: body.byteLength, chunks: chunks(), release: async () => undefined };
+}
+
+/** False when the client has gone or is too slow. */
+async function write(response: ServerResponse, chunk: Uint8Array, pace: Pace, deps: SendDeps): Promise<boolean> {
+  for (let at = 0; at < chunk.byteLength; at += sliceBytes) {
+    const slice = chunk.byteLength <= sliceBytes ? chunk : chunk.subarray(at, at + sliceBytes);
+    deps.onBytes(slice.byteLength);
+    pace.add(slice.byteLength, 0);
+    if (!response.write(slice) && !(await drained(response, pace, deps))) return false;
+  }
+  return true;
+}
+
 /** True once the client has taken the bytes; false when it has gone or stood still for too long. */
-function drained(response: ServerResponse, { clock, limits }: SendDeps): Promise<boolean> {
+function drained(response: ServerResponse, pace: Pace, { clock, limits }: SendDeps): Promise<boolean> {
+  const startedMs = clock.nowMs();
   return new Promise((resolve) => {
     if (response.destroyed) {
       resolve(false);
@@ -70,13 +97,21 @@ function drained(response: ServerResponse, { clock, limits }: SendDeps): Promise
     }
     const settle = (isOpen: boolean): void => {
       disarm();
+      pace.add(0, clock.nowMs() - startedMs);
       response.off('drain', onDrain);
       response.off('close', onClose);
       resolve(isOpen);
     };
     const onDrain = (): void => settle(true);
     const onClose = (): void => settle(false);
-    const disarm = clock.after(limits.bodyIdleMs, () => response.destroy());
+    const check = (): void => {
+      const waitedMs = clock.nowMs() - startedMs;
+      const isFastEnough = pace.leftMs(waitedMs) > 0 || pace.endWindow(waitedMs);
+      const leftMs = Math.min(limits.bodyIdleMs - waitedMs, pace.leftMs(waitedMs));
+      if (isFastEnough && leftMs > 0) disarm = clock.after(leftMs, check);
+      else response.destroy();
+    };
+    let disarm = clock.after(Math.min(limits.bodyIdleMs, Math.max(0, pace.leftMs(0))), check);
     response.once('drain', onDrain);
     response.once('close', onClose);
   });

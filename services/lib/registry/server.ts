@@ -2,17 +2,20 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
+import type { SecureContextOptions } from 'node:tls';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
 import { AppError, type CallOptions, type Clock, type ImageStore, type Logger, type Meter, nullTracer, type Tracer } from '#core';
-import { type AccessControl, openAccess } from './access.ts';
+import { type AccessControl, type Identity, openAccess } from './access.ts';
 import { type Answer, refusal } from './answer.ts';
-import { contentLengthOf, hasBody, readBody } from './body.ts';
+import { type AuditRecord, auditOf } from './audit.ts';
+import { type BodyLimits, contentLengthOf, hasBody, readBody } from './body.ts';
 import { type Call, headerOf, type Surface } from './call.ts';
+import { Clients, clientKeyOf } from './clients.ts';
 import { dispatch } from './dispatch.ts';
 import { RegistryError, toRegistryError } from './errors.ts';
 import { type RegistryEvents, type RequestEvents, registryEvents } from './events.ts';
 import { evidenceOf, originOf } from './evidence.ts';
-import { type RegistryOptions, type RegistrySettings, settingsOf } from './options.ts';
+import { type RegistryOptions, type RegistrySettings, type RegistryTls, settingsOf } from './options.ts';
 import { parseTarget, type Target } from './router.ts';
 import { type SendDeps, send } from './send.ts';
 
@@ -25,6 +28,8 @@ export interface RegistryDeps {
   readonly access?: AccessControl;
   /** The name under which a mirror keeps `name` of the registry that containerd calls `ns`; the name itself when absent. */
   readonly nameInMesh?: (name: string, ns: string, options: CallOptions) => Promise<string>;
+  /** Gets a record of each change, and of each attempt. Must return at once. */
+  readonly audit?: (record: AuditRecord) => void;
   /** Traces nothing when absent. */
   readonly tracer?: Tracer;
 }
@@ -59,6 +64,7 @@ class Server implements RegistryServer {
   readonly #surface: Surface;
   readonly #events: RegistryEvents;
   readonly #tracer: Tracer;
+  readonly #clients: Clients;
   /** Fastify refuses a Content-Type it cannot parse, so it gets another and the handlers read this. */
   readonly #contentTypes = new WeakMap<IncomingMessage, string>();
   #isDraining = false;
@@ -71,6 +77,7 @@ class Server implements RegistryServer {
     this.#surface = { store: deps.store, access: deps.access ?? openAccess, settings, logger: deps.logger };
     this.#events = registryEvents(deps);
     this.#tracer = deps.tracer ?? nullTracer;
+    this.#clients = new Clients(settings.limits, deps);
     this.#app = fastify({
       logger: false,
       serverFactory: serverFactory(settings),
@@ -160,7 +167,7 @@ class Server implements RegistryServer {
       hasBody: hasBody(raw),
       contentLength: contentLengthOf(raw),
       body: (bodyOptions = {}) =>
-        readBody(raw, { idleMs: this.#settings.limits.bodyIdleMs, ...bodyOptions }, { clock: this.#deps.clock, onBytes: events.received }),
+        readBody(raw, { ...this.#bodyLimits, ...bodyOptions }, { clock: this.#deps.clock, onBytes: events.received }),
     };
     const span = this.#tracer.startSpan('registry.request', {
       kind: 'server',
@@ -173,21 +180,32 @@ class Server implements RegistryServer {
   }
 
   async #exchange(request: Omit<Call, 'access'>, target: Target, reply: FastifyReply, sending: SendDeps): Promise<void> {
+    let identity: Identity | undefined;
+    let leave = (): void => undefined;
+    let meant = target;
     let answer: Answer;
     try {
       this.#admit(reply);
       const { access } = this.#surface;
-      const identity = await access.identify(request.evidence, request);
+      identity = await access.identify(request.evidence, request);
+      leave = this.#clients.enter(
+        clientKeyOf(identity.kind === 'caller' ? identity.caller : undefined, request.evidence.address),
+        request.hasBody && (target.kind === 'upload' || target.kind === 'uploads'),
+      );
       const call = { ...request, access: { control: access, identity, origin: originOf(reply.request.raw) } };
-      answer = await dispatch(call, await this.#targetInMesh(call, target), this.#surface);
+      meant = await this.#targetInMesh(call, target);
+      answer = await dispatch(call, meant, this.#surface);
     } catch (error) {
       answer = this.#refuse(error, request, target);
     }
+    this.#audit(request, identity, meant, answer);
     try {
       await send(reply, this.#complete(answer), sending);
     } catch (error) {
       // The reply had begun, so the log is the only place left to say it.
       if (!request.signal.aborted) this.#deps.logger.warn('reply cut short', { route: target.kind, ...describe(error) });
+    } finally {
+      leave();
     }
   }
 
@@ -196,6 +214,17 @@ class Server implements RegistryServer {
     const { nameInMesh } = this.#deps;
     if (!('name' in target) || ns === undefined || nameInMesh === undefined) return target;
     return { ...target, name: await nameInMesh(target.name, ns, call) };
+  }
+
+  get #bodyLimits(): BodyLimits {
+    const { bodyIdleMs, bodyBytesPerSecMin, bodyWindowMs } = this.#settings.limits;
+    return { idleMs: bodyIdleMs, bytesPerSecMin: bodyBytesPerSecMin, windowMs: bodyWindowMs };
+  }
+
+  #audit(request: Omit<Call, 'access'>, identity: Identity | undefined, target: Target, answer: Answer): void {
+    if (this.#deps.audit === undefined) return;
+    const record = auditOf(request, identity, target, answer);
+    if (record !== undefined) this.#deps.audit(record);
   }
 
   /** Before anything is read: is the server going on, and may this client use it? */
@@ -257,11 +286,25 @@ function serverFactory({ limits, tls }: RegistrySettings): FastifyServerFactory 
   return (handler) => {
     if (tls === undefined) return http.createServer(common, handler);
     // HTTP/2 gains these clients nothing and differs in how connections end.
-    return https.createServer(
-      { ...common, cert: tls.certPem, key: tls.keyPem, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] },
+    const server = https.createServer(
+      {
+        ...common,
+        ...secureContextOf(tls.current()),
+        ALPNProtocols: ['http/1.1'],
+        handshakeTimeout: limits.headersTimeoutMs,
+        requestCert: tls.clientCertificates !== 'none',
+        rejectUnauthorized: tls.clientCertificates === 'required',
+      },
       handler,
     );
+    const forget = tls.onChange((material) => server.setSecureContext(secureContextOf(material)));
+    server.once('close', forget);
+    return server;
   };
+}
+
+function secureContextOf({ certPem, keyPem, clientCaPem }: RegistryTls): SecureContextOptions {
+  return { cert: certPem, key: keyPem, ...(clientCaPem === undefined ? {} : { ca: clientCaPem }), minVersion: 'TLSv1.2' };
 }
 
 /** What is not HTTP: a broken request, a head that is too large, or a TLS greeting on a plain port. */

@@ -2,7 +2,6 @@
 import {
   type Digest,
   type DigestAlgorithm,
-  type ImageWriter,
   isAppError,
   isRepositoryName,
   type RepositoryName,
@@ -11,6 +10,7 @@ import {
   type UploadStat,
 } from '#core';
 import { type Answer, type AnswerHeaders, accepted, created, noContent } from './answer.ts';
+import { SizeLimit } from './blob-size.ts';
 import { type AllowedCall, type Call, digestOfText, headerOf, type Surface, writerOf } from './call.ts';
 import { RegistryError, toRegistryError, toSessionError } from './errors.ts';
 import { parseChunkRange, uploadRangeOf } from './http-range.ts';
@@ -33,7 +33,7 @@ export async function startUpload(call: AllowedCall, repository: RepositoryName,
     return accepted(sessionHeaders(repository, await writer.startUpload(repository, {}, call)));
   }
   const digest = call.query.get('digest');
-  if (digest !== undefined) return uploadWhole(call, repository, digestOfText(digest), writer);
+  if (digest !== undefined) return uploadWhole(call, repository, digestOfText(digest), surface);
   const algorithm = algorithmOfText(call.query.get('digest-algorithm'));
   const session = await writer.startUpload(repository, algorithm === undefined ? {} : { algorithm }, call);
   return accepted(sessionHeaders(repository, session));
@@ -48,7 +48,7 @@ export async function statUpload(call: Call, key: UploadKey, surface: Surface): 
 /** `PATCH`: appends the body. */
 export async function appendUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
   const writer = writerOf(surface);
-  const session = call.hasBody ? await append(call, key, writer) : await writer.statUpload(key.repository, knownId(key.id), call);
+  const session = call.hasBody ? await append(call, key, surface) : await writer.statUpload(key.repository, knownId(key.id), call);
   return accepted(sessionHeaders(key.repository, session));
 }
 
@@ -58,7 +58,7 @@ export async function finishUpload(call: Call, key: UploadKey, surface: Surface)
   const id = knownId(key.id);
   const digest = digestOfText(call.query.get('digest'));
   try {
-    if (call.hasBody) await append(call, key, writer);
+    if (call.hasBody) await append(call, key, surface);
     await writer.commitUpload(key.repository, id, digest, call);
   } catch (error) {
     if (!(await isAlreadyThere(error, call, key.repository, digest, surface)))
@@ -85,26 +85,39 @@ async function isAlreadyThere(error: unknown, call: Call, repository: Repository
   }
 }
 
-async function uploadWhole(call: Call, repository: RepositoryName, digest: Digest, writer: ImageWriter): Promise<Answer> {
+async function uploadWhole(call: Call, repository: RepositoryName, digest: Digest, surface: Surface): Promise<Answer> {
+  const writer = writerOf(surface);
+  const size = new SizeLimit(call, 0, surface.settings.limits.blobBytes);
   const algorithm: DigestAlgorithm = digest.startsWith('sha512:') ? 'sha512' : 'sha256';
   const { id } = await writer.startUpload(repository, { algorithm }, call);
   try {
-    if (call.hasBody) await writer.appendUpload(repository, id, { body: call.body() }, call);
+    if (call.hasBody) await writer.appendUpload(repository, id, { body: size.body() }, call);
     await writer.commitUpload(repository, id, digest, call);
   } catch (error) {
     // The client never learnt the session's address, so nobody can resume it. It may be gone already.
     await writer.cancelUpload(repository, id, { signal: new AbortController().signal }).catch(ignoreUnknown);
-    throw error;
+    throw size.exceeded ?? error;
   }
   return blobCreated(repository, digest);
 }
 
 /** A chunk in the wrong place is told where the session really is, and the session lives on. */
-async function append(call: Call, key: UploadKey, writer: ImageWriter): Promise<UploadStat> {
+async function append(call: Call, key: UploadKey, surface: Surface): Promise<UploadStat> {
+  const writer = writerOf(surface);
   const id = knownId(key.id);
+  let size: SizeLimit | undefined;
   try {
-    return await writer.appendUpload(key.repository, id, chunkOf(call), call);
+    const range = chunkRangeOf(call);
+    size = new SizeLimit(call, range?.startByte ?? 0, surface.settings.limits.blobBytes);
+    const session = await writer.appendUpload(key.repository, id, { body: size.body(), ...range }, call);
+    size.check(session.offsetBytes);
+    return session;
   } catch (error) {
+    if (size?.exceeded !== undefined) {
+      // Whatever follows could only make it larger, so the bytes that are here need not wait for the session to expire.
+      await writer.cancelUpload(key.repository, id, { signal: new AbortController().signal }).catch(ignoreUnknown);
+      throw size.exceeded;
+    }
     const failure = toRegistryError(error);
     if (failure.problem !== 'chunkOutOfOrder') throw toSessionError(error);
     const session = await writer.statUpload(key.repository, id, call);
@@ -112,14 +125,14 @@ async function append(call: Call, key: UploadKey, writer: ImageWriter): Promise<
   }
 }
 
-function chunkOf(call: Call): UploadChunk {
+function chunkRangeOf(call: Call): Omit<UploadChunk, 'body'> | undefined {
   const header = headerOf(call.headers, 'content-range');
-  if (header === undefined) return { body: call.body() };
+  if (header === undefined) return undefined;
   const range = parseChunkRange(header);
   if (range === 'malformed') {
     throw new RegistryError('chunkOutOfOrder', 'Content-Range must be <first>-<last>, both counted from the start of the blob');
   }
-  return { body: call.body(), ...range };
+  return range;
 }
 
 /**

@@ -236,14 +236,22 @@ describe('uploads that fail', () => {
     );
   });
 
-  it('are cut off when the body stands still', async () => {
+  it('are ended with 408 when the body stands still, and keep what has come', async () => {
     await using harness = await startHarness({ registry: { limits: { bodyIdleMs: 1000 } } });
     const location = await start(harness);
     const socket = harness.connect();
     socket.write(`PATCH ${location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc`);
     await until(() => harness.memory.usedBytes === 3);
+    let said = '';
+    socket.on('data', (chunk) => {
+      said += chunk;
+    });
     harness.clock.advance(1000);
-    assert.equal(await readAll(socket), '');
+    await until(() => said.includes('"errors"'));
+    assert.match(said, /^HTTP\/1\.1 408 [\s\S]*connection: close\r\n[\s\S]*too slowly/i);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    harness.clock.advance(5000);
+    await closed;
     assert.equal((await harness.ask('GET', location)).headers.range, '0-2');
   });
 
