@@ -39,10 +39,12 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
   node.description.component('ring', () => origins.state());
 
   const gateway = lifecycle.use('access', await openGateway(config, node));
-  const registry = await createRegistry(
-    { allowedNetworks: config.registry.allowedNetworks, catalogEnabled: config.registry.catalog },
-    { ...node, ...gateway.deps, store: { reader, writer: undefined }, nameInMesh: (...name) => reader.nameInMesh(...name) },
-  );
+  const registry = await createRegistry(gateway.options, {
+    ...node,
+    ...gateway.deps,
+    store: { reader, writer: undefined },
+    nameInMesh: (...name) => reader.nameInMesh(...name),
+  });
   return async () => {
     index.connect();
     directory.connect();

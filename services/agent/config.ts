@@ -1,12 +1,11 @@
 /** The agent's config file. An example stands in deploy/config/agent.yaml. */
 import { z } from 'zod';
 import { gatewayParts } from '#access';
-import { commonParts, members, networkEventsPart, originsPart, registryPart, storePart, swarmPart } from '#runtime';
+import { commonParts, members, networkEventsPart, originsPart, storePart, swarmPart } from '#runtime';
 
 export const agentConfig = z.strictObject({
   ...commonParts,
   ...gatewayParts,
-  registry: registryPart,
   store: storePart,
   swarm: swarmPart,
   networkEvents: networkEventsPart,

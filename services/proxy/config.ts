@@ -1,12 +1,11 @@
 /** The proxy's config file. An example stands in deploy/config/proxy.yaml. */
 import { z } from 'zod';
 import { gatewayParts } from '#access';
-import { commonParts, members, networkEventsPart, originsPart, registryPart, storePart, swarmPart } from '#runtime';
+import { commonParts, members, networkEventsPart, originsPart, storePart, swarmPart } from '#runtime';
 
 export const proxyConfig = z.strictObject({
   ...commonParts,
   ...gatewayParts,
-  registry: registryPart,
   store: storePart,
   /** Whether manifests, tags and blobs can be deleted through the registry. */
   deletes: z.boolean().default(true),

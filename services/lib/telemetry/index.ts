@@ -1,4 +1,5 @@
 /** Logs, metrics and traces: the implementations of the core ports on pino and OpenTelemetry. */
+export { LogFile, type LogFileDeps } from './log-file.ts';
 export { createLogger, type LogDestination, type LoggerOptions, type LogLevel, logLevels } from './logger.ts';
 export { OtelMeter } from './otel-meter.ts';
 export { OtelTracer, type OtelTracerDeps } from './otel-tracer.ts';
