@@ -88,6 +88,7 @@ export class TlsFiles implements RegistryTlsSource, AsyncDisposable {
   async #reload(): Promise<void> {
     try {
       const next = await load(this.#config);
+      if (this.#isClosed) return;
       this.#fault = undefined;
       if (JSON.stringify(next.tls) === JSON.stringify(this.#loaded.tls)) return;
       this.#loaded = next;

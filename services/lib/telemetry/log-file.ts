@@ -1,5 +1,7 @@
 /** A file of log lines that never holds up who writes: lines wait in memory, within a bound, and what does not fit is counted and dropped. */
-import { stat } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, open, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { pino } from 'pino';
 import { AppError, type Clock, type Logger, type Meter, toAppError } from '#core';
 import type { LogDestination } from './logger.ts';
@@ -24,6 +26,7 @@ export class LogFile implements LogDestination, AsyncDisposable {
   #inode: number | undefined;
   #droppedCount = 0;
   #isTold = false;
+  #isClosed = false;
   #cancel: () => void = () => undefined;
 
   private constructor(path: string, stream: Stream, deps: LogFileDeps) {
@@ -37,23 +40,26 @@ export class LogFile implements LogDestination, AsyncDisposable {
 
   /** Opens the file for appending; it and its folder are made when absent. Throws `invalid-argument` when that cannot be done. */
   static async open(path: string, deps: LogFileDeps): Promise<LogFile> {
-    const stream = pino.destination({ dest: path, sync: false, append: true, mkdir: true, mode: 0o640, maxLength: waitingBytesMax });
-    await new Promise<void>((resolve, reject) => {
-      stream.once('ready', resolve);
-      stream.once('error', (cause: unknown) => {
-        reject(new AppError('invalid-argument', `cannot write to ${path}: ${toAppError(cause).message}`, { cause }));
-      });
-    });
+    try {
+      // Asked before pino is: a stream of its that never opened fails once more when the process ends.
+      await mkdir(dirname(path), { recursive: true });
+      await (await open(path, 'a', 0o640)).close();
+    } catch (cause) {
+      throw new AppError('invalid-argument', `cannot write to ${path}: ${toAppError(cause).message}`, { cause });
+    }
+    const stream = pino.destination({ dest: path, sync: false, append: true, maxLength: waitingBytesMax });
+    await once(stream, 'ready');
     const file = new LogFile(path, stream, deps);
     await file.#look();
     return file;
   }
 
   write(line: string): void {
-    this.#stream.write(line);
+    if (!this.#isClosed) this.#stream.write(line);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     this.#cancel();
     const closed = new Promise<void>((resolve) => this.#stream.once('close', resolve));
     this.#stream.end();
@@ -66,6 +72,7 @@ export class LogFile implements LogDestination, AsyncDisposable {
       ({ ino }) => ino,
       () => undefined,
     );
+    if (this.#isClosed) return;
     if (this.#inode !== undefined && inode !== this.#inode) this.#stream.reopen();
     this.#inode = inode === undefined ? -1 : inode;
     this.#cancel = this.#deps.clock.after(checkIntervalMs, () => void this.#look());

@@ -35,8 +35,11 @@ for (const [name, schema] of Object.entries(schemas)) {
       shutdown: _shutdown,
       writeBack: _writeBack,
       telemetry: _telemetry,
+      audit: _audit,
       ...required
     } = example;
+    const { registry } = required as { readonly registry?: Record<string, unknown> };
+    if (registry !== undefined) required['registry'] = { listen: registry['listen'], allowedNetworks: registry['allowedNetworks'] };
     const defaults = parseConfig(schema, JSON.stringify(required), file) as Record<string, unknown>;
     assert.deepEqual(full, defaults);
     assert.deepEqual(Object.keys(full).sort(), Object.keys(example).sort());
