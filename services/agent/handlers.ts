@@ -21,7 +21,8 @@ export function agentHandlers(deps: AgentHandlerDeps): Handlers<typeof AgentServ
     },
     async evictBlob(request) {
       const digest = digestFromProto(request.digest);
-      const blob = deps.store.stat(digest);
+      // An unfinished one is found among the partial blobs.
+      const blob = deps.store.stat(digest) ?? deps.store.partials().find((partial) => partial.digest === digest);
       if (blob === undefined || !(await deps.store.delete(digest))) {
         throw new AppError('not-found', 'this host has no such blob', { data: { kind: 'blob', digest } });
       }

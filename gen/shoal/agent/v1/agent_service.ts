@@ -405,7 +405,8 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): PreloadResponse => PreloadResponse.decode(value),
   },
   /**
-   * Removes a blob from this host's disk. A running download of it goes on for its readers and is removed by nobody.
+   * Removes a blob from this host's disk, or the pieces of one that is not complete. Those who read it keep what they have opened; a running
+   * download of it fails as ABORTED and may be asked for again.
    *
    * Idempotent, but the second call answers NOT_FOUND (`kind: blob`).
    */
@@ -430,7 +431,8 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
    */
   preload: handleServerStreamingCall<PreloadRequest, PreloadResponse>;
   /**
-   * Removes a blob from this host's disk. A running download of it goes on for its readers and is removed by nobody.
+   * Removes a blob from this host's disk, or the pieces of one that is not complete. Those who read it keep what they have opened; a running
+   * download of it fails as ABORTED and may be asked for again.
    *
    * Idempotent, but the second call answers NOT_FOUND (`kind: blob`).
    */
@@ -452,7 +454,8 @@ export interface AgentServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<PreloadResponse>;
   /**
-   * Removes a blob from this host's disk. A running download of it goes on for its readers and is removed by nobody.
+   * Removes a blob from this host's disk, or the pieces of one that is not complete. Those who read it keep what they have opened; a running
+   * download of it fails as ABORTED and may be asked for again.
    *
    * Idempotent, but the second call answers NOT_FOUND (`kind: blob`).
    */
