@@ -17,7 +17,7 @@ import { findNode, type OperatorSession, openCluster } from '../../services/cli/
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
 import { until } from '../support/processes.ts';
 import { tempDir } from '../support/temp.ts';
-import { keepAlive, percentile, pushRandom, type Timing, timedGet } from './measure.ts';
+import { keepAlive, percentile, pushRandom, settled, type Timing, timedGet } from './measure.ts';
 import { printTable } from './table.ts';
 
 const { values } = parseArgs({
@@ -88,11 +88,13 @@ function rowOf(name: string, samples: readonly Sample[]): string[] {
 await using cluster = await startCluster({ directory: tempDir('first-byte'), agents: 1 + 2 * freshCount });
 await using session = await openCluster(join(cluster.directory, 'cluster.yaml'));
 const digest = await pushRandom(cluster.registry('proxy-1'), repository, Number(values.mb) * 1e6);
+const pids = cluster.nodes.map(({ pid }) => pid);
 const fresh: Sample[] = [];
 const freshWatched: Sample[] = [];
 for (let index = 0; index < 2 * freshCount; index += 1) {
   const watched = index % 2 === 1;
   const agent = `agent-${index + 2}`;
+  await settled(pids);
   (watched ? freshWatched : fresh).push(await sample(cluster, session, agent, digest, watched));
   await evict(session, agent, digest);
 }
@@ -100,6 +102,7 @@ const warm: Sample[] = [];
 await sample(cluster, session, 'agent-1', digest, true);
 for (let index = 0; index < warmCount; index += 1) {
   await evict(session, 'agent-1', digest);
+  await settled(pids);
   warm.push(await sample(cluster, session, 'agent-1', digest, true));
 }
 if (values.json) {

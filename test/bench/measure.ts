@@ -1,7 +1,9 @@
 /** What the benchmark programs of a whole cluster share: blobs that need no memory, percentiles, a client that times bytes. */
 import { createHash, randomFillSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { Agent, get, request } from 'node:http';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** The value below which `share` of a list lies. */
 export function percentile(list: readonly number[], share: number): number {
@@ -79,4 +81,24 @@ export async function timedGet(url: string, agent: Agent, { leave = false }: { r
     });
     outgoing.on('error', reject);
   });
+}
+
+/** CPU time that processes have used so far, in seconds. */
+export function cpuSecondsOf(pids: readonly number[]): number {
+  let ticks = 0;
+  for (const pid of pids) {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    ticks += Number(fields[11]) + Number(fields[12]);
+  }
+  return ticks / 100;
+}
+
+/** Waits until processes use less than a twentieth of a CPU: write-backs and late owners have ended. Gives up after 90 s. */
+export async function settled(pids: readonly number[]): Promise<void> {
+  const pauseMs = 400;
+  for (let round = 0; round < 90_000 / pauseMs; round += 1) {
+    const before = cpuSecondsOf(pids);
+    await sleep(pauseMs);
+    if (cpuSecondsOf(pids) - before < (0.05 * pauseMs) / 1000 + 0.01) return;
+  }
 }
