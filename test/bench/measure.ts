@@ -102,3 +102,8 @@ export async function settled(pids: readonly number[]): Promise<void> {
     if (cpuSecondsOf(pids) - before < (0.05 * pauseMs) / 1000 + 0.01) return;
   }
 }
+
+/** Starts the profilers of processes, or stops them, when SHOAL_PROFILE is set (see profiler.mjs). */
+export function profile(pids: readonly number[]): void {
+  if (process.env['SHOAL_PROFILE'] !== undefined) for (const pid of pids) process.kill(pid, 'SIGUSR2');
+}

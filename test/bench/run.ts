@@ -6,6 +6,8 @@ const programs: Readonly<Record<string, string>> = {
   peer: 'a blob between two nodes with disks',
   storage: 'the blob store alone',
   tracker: 'announce streams of 3,000 agents on one tracker, and its recovery',
+  'first-byte': 'from a GET of a cold 1 GB blob at an agent to its first byte',
+  tiny: 'cold 10 KB blobs at an agent',
   registry: "push and pull beside Debian's docker-registry (needs root, docker.io and docker-registry)",
 };
 

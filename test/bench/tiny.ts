@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { startCluster } from '../support/cluster-process.ts';
 import { pushBlob } from '../support/registry-client.ts';
 import { tempDir } from '../support/temp.ts';
-import { cpuSecondsOf, keepAlive, percentile, settled, timedGet } from './measure.ts';
+import { cpuSecondsOf, keepAlive, percentile, profile, settled, timedGet } from './measure.ts';
 import { printTable } from './table.ts';
 
 const { values } = parseArgs({
@@ -53,12 +53,14 @@ async function pull(agent: string, blobs: readonly string[], connectionCount: nu
   await settled(pids);
   const own = [cluster.node(agent).pid];
   const cpu = [cpuSecondsOf(own), cpuSecondsOf(pids)] as const;
+  profile(own);
   const startMs = performance.now();
   const times: number[] = [];
   await inParallel(blobs, connectionCount, async (digest) => {
     times.push((await timedGet(`http://${cluster.registry(agent)}/v2/${repository}/blobs/${digest}`, http)).endMs);
   });
   const totalMs = performance.now() - startMs;
+  profile(own);
   http.destroy();
   const perBlob = (from: number, to: number): number => ((to - from) * 1000) / blobs.length;
   return { times, totalMs, agentCpuMs: perBlob(cpu[0], cpuSecondsOf(own)), cpuMs: perBlob(cpu[1], cpuSecondsOf(pids)) };

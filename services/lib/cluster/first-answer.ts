@@ -1,5 +1,5 @@
 /** Asks several members one after the other until one answers: the next is asked when the one before failed or is slow. */
-import { type AppError, type Clock, toAppError } from '#core';
+import { AppError, type Clock, toAppError } from '#core';
 
 export interface FirstAnswerOptions {
   readonly signal: AbortSignal;
@@ -11,6 +11,8 @@ export interface FirstAnswerOptions {
 export type Answer<M, T> =
   | { readonly ok: true; readonly from: M; readonly value: T }
   | { readonly ok: false; readonly errors: readonly AppError[] };
+
+const over = new AppError('cancelled', 'another member answered, or nobody waits any more');
 
 /**
  * The first success wins and the other calls are aborted. `ask` gets a signal that ends with the caller's. Resolves with the errors when every
@@ -30,7 +32,7 @@ export function firstAnswer<M, T>(
     const finish = (settle: () => void): void => {
       cancelHedge();
       options.signal.removeEventListener('abort', onAbort);
-      abort.abort();
+      abort.abort(over);
       settle();
     };
     const onAbort = (): void => finish(() => reject(toAppError(options.signal.reason)));

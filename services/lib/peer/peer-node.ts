@@ -148,7 +148,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
         this.#firstByte(startedMs, 'disk');
         return new StoredReader(stored);
       }
-      const tiny = await this.#tinyBytes(digest, hint, signal);
+      const tiny = this.#isTiny(digest, hint) ? await abortable(this.#tiny.bytes(digest), signal) : undefined;
       if (tiny !== undefined) {
         this.#firstByte(startedMs, 'tiny');
         return new BytesReader(tiny);
@@ -161,7 +161,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
 
   async fetch(digest: Digest, hint: { readonly sizeBytes?: number }, { signal }: PeerCallOptions): Promise<void> {
     if (this.#deps.store.stat(digest) !== undefined) return;
-    if ((await this.#tinyBytes(digest, hint, signal)) !== undefined) return;
+    if (this.#isTiny(digest, hint) && (await abortable(this.#tiny.fetch(digest), signal))) return;
     await this.#finish({ digest, fsync: this.#options.fsync }, signal);
   }
 
@@ -226,10 +226,11 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     await this.#eventFile?.[Symbol.asyncDispose]();
   }
 
-  async #tinyBytes(digest: Digest, hint: { readonly sizeBytes?: number }, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    if (hint.sizeBytes === undefined || !isTiny(hint.sizeBytes) || this.#downloads.get(digest) !== undefined) return undefined;
+  /** It can be fetched without a swarm. Throws `unavailable` while draining. */
+  #isTiny(digest: Digest, hint: { readonly sizeBytes?: number }): boolean {
+    if (hint.sizeBytes === undefined || !isTiny(hint.sizeBytes) || this.#downloads.get(digest) !== undefined) return false;
     this.#refuseWhileDraining();
-    return await abortable(this.#tiny.fetch(digest), signal);
+    return true;
   }
 
   async #openDownload(start: DownloadStart, startedMs: number, signal: AbortSignal): Promise<BlobReader | undefined> {

@@ -23,6 +23,7 @@ import type { PeerChannels } from './deps.ts';
 import type { PeerMetrics } from './metrics.ts';
 import type { NetworkEvents } from './network-events.ts';
 import type { ResolvedPeerOptions } from './options.ts';
+import { type Background, ByteBudget } from './waiting.ts';
 
 export interface TinyDeps {
   readonly self: PeerId;
@@ -34,12 +35,26 @@ export interface TinyDeps {
   readonly logger: Logger;
   readonly metrics: PeerMetrics;
   readonly events: NetworkEvents;
+  readonly background: Background;
 }
+
+/** Bytes that are answered with before the disk has them; beyond it answers wait for the disk. */
+const unstoredBytesMax = 16 * 1024 * 1024;
+
+/** One tiny blob on its way. */
+interface Fetch {
+  readonly bytes: Promise<Uint8Array | undefined>;
+  /** Rejects when the blob could not be stored. */
+  readonly stored: Promise<void>;
+}
+
+const answered = new AppError('cancelled', 'another owner answered first');
 
 export class TinyFetcher {
   readonly #options: ResolvedPeerOptions;
   readonly #deps: TinyDeps;
-  readonly #running = new Map<Digest, Promise<Uint8Array | undefined>>();
+  readonly #running = new Map<Digest, Fetch>();
+  readonly #unstored = new ByteBudget(unstoredBytesMax);
 
   constructor(options: ResolvedPeerOptions, deps: TinyDeps) {
     this.#options = options;
@@ -47,32 +62,58 @@ export class TinyFetcher {
   }
 
   /**
-   * The bytes of the blob, which is then complete in the store and announced; undefined when no owner has it or answers, so that the
+   * The verified bytes of the blob, which is stored and announced a moment later; undefined when no owner has it or answers, so that the
    * directory must say what to do. Concurrent callers share one fetch.
    */
-  fetch(digest: Digest): Promise<Uint8Array | undefined> {
-    let running = this.#running.get(digest);
-    if (running === undefined) {
-      running = this.#fetch(digest).finally(() => this.#running.delete(digest));
-      this.#running.set(digest, running);
+  async bytes(digest: Digest): Promise<Uint8Array | undefined> {
+    return await this.#join(digest).bytes;
+  }
+
+  /** True when the blob is complete in the store; false when no owner has it or answers. Throws what storing it throws. */
+  async fetch(digest: Digest): Promise<boolean> {
+    const { bytes, stored } = this.#join(digest);
+    await stored;
+    return (await bytes) !== undefined;
+  }
+
+  #join(digest: Digest): Fetch {
+    const known = this.#running.get(digest);
+    if (known !== undefined) return known;
+    const bytes = this.#fetch(digest);
+    const stored = this.#store(digest, bytes);
+    const fetch = { bytes, stored };
+    this.#running.set(digest, fetch);
+    this.#deps.background.run(
+      stored
+        .catch((error: unknown) => this.#deps.logger.warn('a tiny blob could not be stored', { digest, error: toAppError(error) }))
+        .finally(() => this.#running.delete(digest)),
+    );
+    return fetch;
+  }
+
+  async #store(digest: Digest, fetched: Promise<Uint8Array | undefined>): Promise<void> {
+    const startedMs = this.#deps.clock.nowMs();
+    const bytes = await fetched.catch(() => undefined);
+    if (bytes === undefined) return;
+    try {
+      await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
+    } finally {
+      this.#unstored.release(bytes.byteLength);
     }
-    return running;
+    const { directory, events, clock } = this.#deps;
+    directory.update(digest, { state: 'complete', peersWanted: 0 });
+    if (events.active) events.emit({ type: 'blob-complete', digest, sizeBytes: bytes.byteLength, durationMs: clock.nowMs() - startedMs });
   }
 
   async #fetch(digest: Digest): Promise<Uint8Array | undefined> {
     const { directory, rng, self } = this.#deps;
-    const startedMs = this.#deps.clock.nowMs();
     const owners = shuffle(
       directory.owners(digest).filter(({ peer }) => peer !== self),
       rng,
     );
     if (owners.length === 0) return undefined;
     const bytes = await this.#race(digest, owners);
-    if (bytes === undefined) return undefined;
-    await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
-    directory.update(digest, { state: 'complete', peersWanted: 0 });
-    const { events, clock } = this.#deps;
-    if (events.active) events.emit({ type: 'blob-complete', digest, sizeBytes: bytes.byteLength, durationMs: clock.nowMs() - startedMs });
+    if (bytes !== undefined) await this.#unstored.take(bytes.byteLength);
     return bytes;
   }
 
@@ -104,7 +145,7 @@ export class TinyFetcher {
       });
     } finally {
       cancelHedge?.();
-      ended.abort();
+      ended.abort(answered);
     }
   }
 

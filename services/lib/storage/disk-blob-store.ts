@@ -80,7 +80,9 @@ export class DiskBlobStore implements BlobStore {
   /** Opens the store below `root` and reconciles what a crash left behind. Throws `unavailable` when the folder cannot be used. */
   static async open(options: DiskBlobStoreOptions, deps: BlobStoreDeps): Promise<DiskBlobStore> {
     const bootId = options.bootId ?? (await readBootId());
-    const records = await BlobRecords.open(dbDir(options.root));
+    const records = await BlobRecords.open(dbDir(options.root), (error) =>
+      deps.logger.warn('rows of blobs could not be saved yet', { module: 'storage', error }),
+    );
     try {
       const store = new DiskBlobStore({ ...options, bootId }, { ...deps, records });
       await onDisk('opening the blob store', () => store.#recover());

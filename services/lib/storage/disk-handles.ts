@@ -17,6 +17,8 @@ export interface DiskData {
   commit: Promise<void> | undefined;
   /** A complete blob: its bytes are fsynced. */
   durable: boolean;
+  /** While the row that says so is being saved. */
+  marking: Promise<void> | undefined;
   /** A partial blob: the pieces of its saved bitfield are known to be in the file. */
   verified: boolean;
 }

@@ -1,5 +1,5 @@
 /** The partial blobs of a DiskBlobStore: how one is created, found again, shared by several writers, and made complete. */
-import { open, rename } from 'node:fs/promises';
+import { type FileHandle, open, rename } from 'node:fs/promises';
 import { AppError, assert, Bitfield, type Clock, type Counter, type Metainfo } from '#core';
 import type { PartialBlob } from './blob-store.ts';
 import { sameMetainfo, savedBitfield } from './blob-values.ts';
@@ -7,7 +7,7 @@ import { BufferPool } from './buffer-pool.ts';
 import { minuteOf } from './catalog.ts';
 import { type DiskData, type DiskEntry, DiskPartialHandle } from './disk-handles.ts';
 import type { DiskParts, DiskSpace } from './disk-space.ts';
-import { moveInto, removeFile } from './files.ts';
+import { createSparse, moveInto, removeFile } from './files.ts';
 import { onDisk } from './fs-errors.ts';
 import { PartialFile, verifyPieces } from './partial-file.ts';
 import { blobPath, partialPath } from './paths.ts';
@@ -107,22 +107,23 @@ export class DiskPartials {
   async #create(metainfo: Metainfo): Promise<DiskEntry> {
     const { digest, sizeBytes } = metainfo;
     await this.#deps.space.reserve(sizeBytes);
-    const data = newData({ durable: false, verified: true });
+    const path = partialPath(this.#parts.root, digest);
+    const have = new Bitfield(metainfo.pieceCount);
+    const row = { have: have.toBytes(), verified: true, lastUsedMs: minuteOf(this.#deps.clock.wallMs()) };
+    let file: FileHandle | undefined;
     try {
-      await onDisk('creating a partial blob', async () => {
-        const file = await open(partialPath(this.#parts.root, digest), 'w');
-        await file.truncate(sizeBytes).finally(() => file.close());
-        await this.#parts.records.putPartial(metainfo, {
-          have: new Bitfield(metainfo.pieceCount).toBytes(),
-          verified: true,
-          lastUsedMs: minuteOf(this.#deps.clock.wallMs()),
-        });
-      });
+      file = await onDisk('creating a partial blob', () => createSparse(path, sizeBytes));
+      // Saved a moment later: a crash before that loses no piece that anyone was promised.
+      await this.#parts.records.putPartialSoon(metainfo, row);
     } catch (error) {
       this.#parts.catalog.unreserve(sizeBytes);
-      await removeFile(partialPath(this.#parts.root, digest));
+      await file?.close();
+      await removeFile(path);
       throw error;
     }
+    const data = newData({ durable: false, verified: true });
+    data.file = Promise.resolve(file);
+    data.partial = new PartialFile(metainfo, have, { file, pool: this.#pool });
     return this.#parts.catalog.insert({ digest, sizeBytes, state: 'partial', pinned: false, data });
   }
 
@@ -213,5 +214,5 @@ export class DiskPartials {
 
 /** The data of a blob that nobody has open. */
 export function newData(flags: { readonly durable: boolean; readonly verified: boolean }): DiskData {
-  return { ...flags, file: undefined, partial: undefined, commit: undefined };
+  return { ...flags, file: undefined, partial: undefined, commit: undefined, marking: undefined };
 }

@@ -5,7 +5,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock, Histogram, Logger, Metainfo, Meter } from '#core';
-import type { BlobRecords } from './blob-records.ts';
+import type { BlobRecords, BlobRow } from './blob-records.ts';
 import { minuteOf } from './catalog.ts';
 import type { DiskEntry } from './disk-handles.ts';
 import { syncPath } from './files.ts';
@@ -27,6 +27,10 @@ export interface WriteBehindDeps {
 
 /** A bitfield is saved before the interval is over once this many pieces are unsaved. */
 const unsavedPiecesMax = 256;
+/** A blob that nobody asked to be synced is, after so many intervals: by then most of a burst has come and is synced together. */
+const syncDelayFactor = 5;
+/** So many are synced before their rows are saved. */
+const syncBatchCount = 256;
 
 export class DiskWriteBehind {
   readonly #root: string;
@@ -39,6 +43,8 @@ export class DiskWriteBehind {
   readonly #unsynced = new Set<DiskEntry>();
   #cancelTimer: (() => void) | undefined;
   #flushing: Promise<void> | undefined;
+  #cancelSync: (() => void) | undefined;
+  #syncing: Promise<void> | undefined;
   #closed = false;
 
   constructor(options: WriteBehindOptions, deps: WriteBehindDeps) {
@@ -65,10 +71,10 @@ export class DiskWriteBehind {
   /** A blob's bytes were not synced: a complete blob is synced soon, a partial one when the store closes. */
   needsSync(entry: DiskEntry): void {
     this.#unsynced.add(entry);
-    if (entry.state === 'complete') this.#schedule();
+    if (entry.state === 'complete') this.#scheduleSync();
   }
 
-  /** Writes the rows of a blob whose file has just moved into place, and waits for the disk when asked. */
+  /** Writes the rows of a blob whose file has just moved into place, and waits for the disk when asked, or when it is pinned. */
   async recordComplete(metainfo: Metainfo, options: { readonly pinned: boolean; readonly fsync: boolean }): Promise<void> {
     const row = {
       sizeBytes: metainfo.sizeBytes,
@@ -76,17 +82,13 @@ export class DiskWriteBehind {
       durable: options.fsync,
       lastUsedMs: minuteOf(this.#deps.clock.wallMs()),
     };
-    await this.#deps.records.putBlob(metainfo, row);
+    if (options.fsync || options.pinned) await this.#deps.records.putBlob(metainfo, row);
+    else await this.#deps.records.putBlobSoon(metainfo, row);
   }
 
   async saveBlob(entry: DiskEntry): Promise<void> {
     await onDisk('saving the state of a blob', async () => {
-      await this.#deps.records.updateBlob(entry.digest, {
-        sizeBytes: entry.sizeBytes,
-        pinned: entry.pinned,
-        durable: entry.data.durable,
-        lastUsedMs: entry.lastUsedMs,
-      });
+      await this.#deps.records.updateBlob(entry.digest, rowOf(entry));
     });
   }
 
@@ -98,17 +100,37 @@ export class DiskWriteBehind {
 
   /** A complete blob is on the disk itself when this resolves. */
   async makeDurable(entry: DiskEntry): Promise<void> {
-    if (entry.data.durable) return;
-    const path = blobPath(this.#root, entry.digest);
+    if (entry.data.durable) return await entry.data.marking;
     await onDisk('syncing a blob', async () => {
-      const file = await entry.data.file;
-      if (file === undefined) await syncPath(path);
-      else await this.timedSync(file);
-      await syncPath(dirname(path));
+      await this.#syncFile(entry);
+      await syncPath(dirname(blobPath(this.#root, entry.digest)));
     });
-    entry.data.durable = true;
-    this.#unsynced.delete(entry);
-    if (!entry.gone) await this.saveBlob(entry);
+    await this.#markDurable([entry]);
+  }
+
+  /** The files of the entries are on the disk: their rows say so when this resolves. */
+  async #markDurable(entries: readonly DiskEntry[]): Promise<void> {
+    const kept = entries.filter(({ gone }) => !gone);
+    for (const { data } of entries) data.durable = true;
+    const rows = kept.map((entry) => [entry.digest, rowOf(entry)] as const);
+    const marking = onDisk('saving the state of blobs', () => this.#deps.records.updateBlobs(rows));
+    for (const { data } of kept) data.marking = marking;
+    try {
+      await marking;
+      for (const entry of entries) this.#unsynced.delete(entry);
+    } catch (error) {
+      for (const { data } of kept) data.durable = false;
+      for (const entry of kept) this.#unsynced.add(entry);
+      throw error;
+    } finally {
+      for (const { data } of kept) if (data.marking === marking) data.marking = undefined;
+    }
+  }
+
+  async #syncFile(entry: DiskEntry): Promise<void> {
+    const file = await entry.data.file;
+    if (file === undefined) await syncPath(blobPath(this.#root, entry.digest));
+    else await this.timedSync(file);
   }
 
   async timedSync(file: FileHandle): Promise<void> {
@@ -121,8 +143,11 @@ export class DiskWriteBehind {
   async close(): Promise<void> {
     this.#closed = true;
     this.#cancelTimer?.();
+    this.#cancelSync?.();
     await this.#flushing;
+    await this.#syncing;
     await this.#flush();
+    await this.#sync();
     for (const entry of this.#unsynced) {
       if (!entry.gone && entry.state === 'partial') await ignoreMissing(syncPath(partialPath(this.#root, entry.digest)));
     }
@@ -152,6 +177,7 @@ export class DiskWriteBehind {
   }
 
   async #flush(): Promise<void> {
+    this.#forgetSynced();
     const dirty = [...this.#dirty];
     this.#dirty.clear();
     const saves = dirty.map(async (entry) => {
@@ -165,11 +191,47 @@ export class DiskWriteBehind {
       if (status === 'rejected' && entry !== undefined) this.#dirty.add(entry);
     }
     await Promise.all(saves);
-    for (const entry of [...this.#unsynced]) {
-      if (entry.gone) this.#unsynced.delete(entry);
-      else if (entry.state === 'complete') await ignoreMissing(this.makeDurable(entry));
+  }
+
+  #forgetSynced(): void {
+    for (const entry of this.#unsynced)
+      if (entry.gone || (entry.data.durable && entry.data.marking === undefined)) this.#unsynced.delete(entry);
+  }
+
+  #scheduleSync(): void {
+    if (this.#closed || this.#cancelSync !== undefined) return;
+    this.#cancelSync = this.#deps.clock.after(syncDelayFactor * this.#intervalMs, () => {
+      this.#cancelSync = undefined;
+      const ended = (): void => {
+        this.#syncing = undefined;
+      };
+      this.#syncing ??= this.#sync().then(ended, (error: unknown) => {
+        ended();
+        this.#deps.logger.warn('blobs could not be synced yet', { error });
+        this.#scheduleSync();
+      });
+    });
+  }
+
+  /** Makes complete blobs durable, many with one sync of each folder and one transaction. */
+  async #sync(): Promise<void> {
+    for (;;) {
+      this.#forgetSynced();
+      const batch = [...this.#unsynced].filter(({ state }) => state === 'complete').slice(0, syncBatchCount);
+      if (batch.length === 0) return;
+      const folders = new Set(batch.map(({ digest }) => dirname(blobPath(this.#root, digest))));
+      await onDisk('syncing blobs', async () => {
+        // One after the other: downloads need the threads of the pool more than this does.
+        for (const entry of batch) await ignoreMissing(this.#syncFile(entry));
+        for (const folder of folders) await ignoreMissing(syncPath(folder));
+      });
+      await this.#markDurable(batch);
     }
   }
+}
+
+function rowOf({ sizeBytes, pinned, data, lastUsedMs }: DiskEntry): BlobRow {
+  return { sizeBytes, pinned, durable: data.durable, lastUsedMs };
 }
 
 /** A blob may be deleted while it is being synced. */

@@ -60,12 +60,30 @@ export async function makeShards(root: string): Promise<void> {
  */
 export async function moveInto(from: string, to: string, options: { readonly fsync: boolean }): Promise<void> {
   const folder = dirname(to);
-  const firstMade = await mkdir(folder, { recursive: true });
-  await rename(from, to);
+  let firstMade: string | undefined;
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if (fsCode(error) !== 'ENOENT') throw error;
+    firstMade = await mkdir(folder, { recursive: true });
+    await rename(from, to);
+  }
   if (!options.fsync) return;
   await syncPath(folder);
   if (firstMade === undefined) return;
   for (let made = folder; made.length >= firstMade.length; made = dirname(made)) await syncPath(dirname(made));
+}
+
+/** Creates an empty file of `sizeBytes`, open for reading and writing. */
+export async function createSparse(path: string, sizeBytes: number): Promise<FileHandle> {
+  const file = await open(path, 'w+');
+  try {
+    await file.truncate(sizeBytes);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** Removes a file; false when there was none. */

@@ -69,6 +69,7 @@ export class ChannelPool implements AsyncDisposable {
   readonly #receivedBytes: Counter;
   /** Least recently used first. */
   readonly #channels = new Map<string, Channel>();
+  readonly #methods = new Map<WireService, object>();
   #cancelSweep: (() => void) | undefined;
   #closed = false;
 
@@ -93,10 +94,14 @@ export class ChannelPool implements AsyncDisposable {
 
   /** A typed client. It is cheap, holds nothing open, and connects with its first call. */
   client<S extends WireService>(service: S, target: Target): Client<S> {
+    let methods = this.#methods.get(service);
+    if (methods === undefined) {
+      methods = clientMethods(service);
+      this.#methods.set(service, methods);
+    }
     const deps: CallerDeps = { ...this.#callerDeps, lease: () => this.#lease(target) };
-    const methods = Object.entries(service).map(([key, method]) => [key, clientMethod(method, deps)]);
     // Each function takes and gives what its method's serializers do.
-    return Object.fromEntries(methods) as Client<S>;
+    return Object.create(methods, { deps: { value: deps } }) as Client<S>;
   }
 
   /**
@@ -225,9 +230,18 @@ export class ChannelPool implements AsyncDisposable {
   }
 }
 
-function clientMethod(method: WireMethod, deps: CallerDeps): (input: unknown, options?: ClientCallOptions) => unknown {
-  if (!method.requestStream && !method.responseStream) return (request, options = {}) => callUnary(method, request, options, deps);
-  return (input, options = {}) => callStream(method, input, options, deps);
+/** The methods of every client of a service: each finds its `deps` in the client it is called on. */
+function clientMethods(service: WireService): object {
+  type Self = { readonly deps: CallerDeps };
+  const methodOf = (method: WireMethod) =>
+    method.requestStream || method.responseStream
+      ? function (this: Self, input: unknown, options: ClientCallOptions = {}) {
+          return callStream(method, input, options, this.deps);
+        }
+      : function (this: Self, request: unknown, options: ClientCallOptions = {}) {
+          return callUnary(method, request, options, this.deps);
+        };
+  return Object.fromEntries(Object.entries(service).map(([key, method]) => [key, methodOf(method)]));
 }
 
 function channelOptions(serverName: string): ChannelOptions {

@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { type Digest, hexOf, leafSizeBytes, nullMeter, silentLogger } from '#core';
 import { DiskBlobStore } from '#storage';
 import { ManualClock } from '../../support/manual-clock.ts';
+import { until } from '../../support/processes.ts';
 import { blobOf, pieceOf, type TestBlob, tempDir } from '../../support/storage-fixtures.ts';
 
 const blobFile = (root: string, digest: Digest): string => join(root, 'blobs', 'sha256', hexOf(digest).slice(0, 2), hexOf(digest));
@@ -136,15 +137,45 @@ test('after a power cut a complete blob is dropped unless it was synced', async 
   assert.equal(digestsOf(await openStore(t, await crashed(t, root), { bootId: 'boot-2' })).length, 2);
 });
 
-test('a blob that nobody waited for is synced a second later', async (t) => {
+test('blobs that nobody waited for are synced seconds later, and not before', async (t) => {
   const root = await tempDir(t);
   const clock = new ManualClock();
-  const blob = blobOf(1, 100);
+  const blobs = Array.from({ length: 5 }, (_, seed) => blobOf(seed, 100));
   const store = await openStore(t, root, { clock });
-  await store.put(blob.metainfo.digest, blob.bytes, { fsync: false });
-  clock.advance(1000);
+  for (const { metainfo, bytes } of blobs) await store.put(metainfo.digest, bytes, { fsync: false });
+  const syncedCount = async (): Promise<number> => {
+    await using after = await openStore(t, await crashed(t, root), { bootId: 'boot-2' });
+    return after.list({ limit: 9 }).length;
+  };
+  clock.advance(4999);
+  assert.equal(await syncedCount(), 0);
+  clock.advance(1);
+  await until('all are synced', async () => ((await syncedCount()) === blobs.length ? true : undefined));
+});
+
+test('blobs that nobody waited for are listed at once and in order, and their rows follow', async (t) => {
+  const root = await tempDir(t);
+  const store = await openStore(t, root);
+  const blobs = Array.from({ length: 40 }, (_, seed) => blobOf(seed, 100));
+  const sorted = blobs.map(({ metainfo }) => metainfo.digest).sort();
+  const listed = (of: DiskBlobStore): readonly Digest[] => {
+    const found: Digest[] = [];
+    for (let after: Digest | undefined; ; after = found.at(-1)) {
+      const page = of.list({ limit: 7, ...(after === undefined ? {} : { after }) });
+      if (page.length === 0) return found;
+      found.push(...page.map(({ digest }) => digest));
+    }
+  };
+  await Promise.all(blobs.map(({ metainfo, bytes }, index) => store.put(metainfo.digest, bytes, { fsync: index % 4 === 0 })));
+  assert.deepEqual(listed(store), sorted);
+  for (const { metainfo } of blobs) assert.equal(store.metainfo(metainfo.digest)?.sizeBytes, metainfo.sizeBytes);
+  const gone = sorted[3] as Digest;
+  assert.equal(await store.delete(gone), true);
   await store[Symbol.asyncDispose]();
-  assert.ok((await openStore(t, root, { bootId: 'boot-2' })).stat(blob.metainfo.digest));
+  assert.deepEqual(
+    listed(await openStore(t, root)),
+    sorted.filter((digest) => digest !== gone),
+  );
 });
 
 test('files and rows that do not agree are dropped at the start', async (t) => {
