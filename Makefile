@@ -4,7 +4,7 @@ BIN := node_modules/.bin
 PROGRAMS := shoal=services/cli/main.ts $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
 .DEFAULT_GOAL := help
 
-.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance bench bench-cluster clean
+.PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance interop bench bench-cluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ e2e: build ## real processes, docker, skopeo and containerd: needs root and thos
 
 conformance: build ## the registry conformance suite against proxies and an agent (ARGS="--junit FILE", "--json", "--registry HOST:PORT")
 	@node --import tsx test/conformance/main.ts $(ARGS)
+
+interop: build ## every client of the field against a proxy and agents: needs root and those clients (ARGS=--write updates the README)
+	@node --import tsx test/interop/main.ts $(ARGS)
 
 sim: build ## simulate a few small clusters (ARGS="kraken --html sim.html" runs others)
 	@node dist/shoal.mjs sim $(or $(ARGS),cluster two-blobs layer loss --hosts 100 --seed 1)

@@ -97,5 +97,9 @@ if (flags.junit !== undefined) {
 }
 const trouble = troubles(recorder.results);
 if (flags.json) process.stdout.write(`${JSON.stringify({ totals: totalsOf(recorder.results), results: recorder.results }, null, 2)}\n`);
-else process.stdout.write(`${table(recorder.results)}\n${trouble === '' ? '' : `\n${trouble}\n`}`);
+else {
+  const { passed, failed, skipped } = totalsOf(recorder.results);
+  process.stdout.write(`${table(recorder.results)}\n${trouble === '' ? '' : `\n${trouble}\n`}`);
+  process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+}
 process.exitCode = isClean(totalsOf(recorder.results), 1) && isComplete() ? 0 : 1;

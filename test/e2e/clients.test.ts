@@ -1,12 +1,12 @@
 /** Other clients of the field against the same cluster: skopeo, podman, buildah and containerd. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
-import { end, run, runOk, until } from '../support/processes.ts';
+import { Containerd } from '../support/containerd.ts';
+import { run, runOk } from '../support/processes.ts';
 import { tempDir } from '../support/temp.ts';
 
 const mib = 2 ** 20;
@@ -88,35 +88,19 @@ test('podman pushes to the proxy, in docker format too', async () => {
 });
 
 test('containerd pulls through an agent, by name and as a mirror of another registry, and pushes to the proxy', async () => {
-  const home = join(root, 'containerd');
-  mkdirSync(home);
-  const address = join(home, 'containerd.sock');
-  const config = join(home, 'config.toml');
+  await using daemon = await Containerd.start(join(root, 'containerd'));
+  await daemon.ctr('images', 'pull', '--plain-http', '--snapshotter', 'native', `${agents[0]}/field/skopeo:v1`);
+  const hosts = join(root, 'certs.d');
+  const upstream = 'registry.example.com';
+  mkdirSync(join(hosts, upstream), { recursive: true });
   writeFileSync(
-    config,
-    `version = 2\nroot = "${home}/root"\nstate = "${home}/state"\n[grpc]\n  address = "${address}"\n[plugins."io.containerd.internal.v1.opt"]\n  path = "${home}/opt"\n`,
+    join(hosts, upstream, 'hosts.toml'),
+    `server = "https://${upstream}"\n[host."http://${agents[1]}"]\n  capabilities = ["pull", "resolve"]\n`,
   );
-  const log = openSync(join(home, 'log'), 'a');
-  const daemon = spawn('containerd', ['--config', config], { stdio: ['ignore', log, log] });
-  closeSync(log);
-  const ctr = async (...args: readonly string[]): Promise<string> => runOk('ctr', ['--address', address, ...args]);
-  try {
-    await until('containerd answers', async () => ((await run('ctr', ['--address', address, 'version'])).code === 0 ? true : undefined));
-    await ctr('images', 'pull', '--plain-http', '--snapshotter', 'native', `${agents[0]}/field/skopeo:v1`);
-    const hosts = join(home, 'certs.d');
-    const upstream = 'registry.example.com';
-    mkdirSync(join(hosts, upstream), { recursive: true });
-    writeFileSync(
-      join(hosts, upstream, 'hosts.toml'),
-      `server = "https://${upstream}"\n[host."http://${agents[1]}"]\n  capabilities = ["pull", "resolve"]\n`,
-    );
-    await ctr('images', 'pull', '--hosts-dir', hosts, '--snapshotter', 'native', `${upstream}/field/skopeo:v1`);
-    await ctr('images', 'tag', `${agents[0]}/field/skopeo:v1`, `${proxy}/field/containerd:v1`);
-    await ctr('images', 'push', '--plain-http', `${proxy}/field/containerd:v1`);
-    assert.equal(await configDigest(`docker://${agents[1]}/field/containerd:v1`), await configDigest(`oci:${layout}:v1`));
-    const images = await ctr('images', 'ls', '-q');
-    assert.ok(images.includes(`${upstream}/field/skopeo:v1`), images);
-  } finally {
-    await end(daemon);
-  }
+  await daemon.ctr('images', 'pull', '--hosts-dir', hosts, '--snapshotter', 'native', `${upstream}/field/skopeo:v1`);
+  await daemon.ctr('images', 'tag', `${agents[0]}/field/skopeo:v1`, `${proxy}/field/containerd:v1`);
+  await daemon.ctr('images', 'push', '--plain-http', `${proxy}/field/containerd:v1`);
+  assert.equal(await configDigest(`docker://${agents[1]}/field/containerd:v1`), await configDigest(`oci:${layout}:v1`));
+  const images = await daemon.ctr('images', 'ls', '-q');
+  assert.ok(images.includes(`${upstream}/field/skopeo:v1`), images);
 });

@@ -16,8 +16,8 @@ export class DockerEngine implements AsyncDisposable {
     this.#process = child;
   }
 
-  /** Starts an engine with everything below `root`. Needs root and Debian's docker.io. */
-  static async start(root: string): Promise<DockerEngine> {
+  /** Starts an engine with everything below `root`, and further arguments of dockerd. Needs root and Debian's docker.io. */
+  static async start(root: string, ...args: readonly string[]): Promise<DockerEngine> {
     mkdirSync(root, { recursive: true });
     const socket = join(root, 'docker.sock');
     const log = openSync(join(root, 'dockerd.log'), 'a');
@@ -32,7 +32,7 @@ export class DockerEngine implements AsyncDisposable {
         `unix://${socket}`,
         '-p',
         join(root, 'docker.pid'),
-      ].concat('--iptables=false', '--bridge=none'),
+      ].concat('--iptables=false', '--bridge=none', args),
       { stdio: ['ignore', log, log] },
     );
     closeSync(log);
