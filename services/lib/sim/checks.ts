@@ -23,13 +23,13 @@ export class Checks {
 
   /** A link was dialled and is among the client's connections. */
   dialled({ client, metainfo }: Connection): void {
-    const linkCount = client.linkCount(metainfo.digest, 'outbound');
+    const linkCount = client.outboundCount(metainfo.digest);
     client.outboundPeak = Math.max(client.outboundPeak, linkCount);
     this.#expect(linkCount <= this.#options.outboundLinksPerBlob, 'a host stays within its outbound links of a blob', client);
   }
 
   accepted({ server, metainfo }: Connection): void {
-    const linkCount = server.linkCount(metainfo.digest, 'inbound');
+    const linkCount = server.inboundCount(metainfo.digest);
     this.#expect(linkCount <= this.#options.inboundLinksPerBlob, 'a host stays within its inbound links of a blob', server);
   }
 

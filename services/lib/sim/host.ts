@@ -20,7 +20,9 @@ export class SimHost {
   readonly options: HostOptions;
   readonly up: Port;
   readonly down: Port;
+  /** Changed by {@link connect} and {@link disconnect}. */
   readonly connections = new Map<LinkId, Connection>();
+  readonly #linkCounts = new Map<Digest, { outbound: number; inbound: number }>();
   /** How often each piece was verified, by blob. */
   readonly verifiedCounts = new Map<Digest, Uint8Array>();
   readonly completedMs = new Map<Digest, number>();
@@ -53,13 +55,32 @@ export class SimHost {
     this.down = new Port(options.downBytesPerSec);
   }
 
-  /** Open or dialled links of the blob: on which it downloads, or serves. */
-  linkCount(digest: Digest, direction: 'outbound' | 'inbound'): number {
-    let count = 0;
-    for (const { client, server, metainfo } of this.connections.values()) {
-      if ((direction === 'outbound' ? client : server) === this && metainfo.digest === digest) count += 1;
+  /** Open or dialled links of the blob, on which it downloads. */
+  outboundCount(digest: Digest): number {
+    return this.#linkCounts.get(digest)?.outbound ?? 0;
+  }
+
+  /** Links of the blob that it has heard of, on which it serves. */
+  inboundCount(digest: Digest): number {
+    return this.#linkCounts.get(digest)?.inbound ?? 0;
+  }
+
+  connect(link: LinkId, connection: Connection): void {
+    this.connections.set(link, connection);
+    this.#count(connection, 1);
+  }
+
+  disconnect(link: LinkId, connection: Connection): void {
+    if (this.connections.delete(link)) this.#count(connection, -1);
+  }
+
+  #count({ client, metainfo }: Connection, change: number): void {
+    let counts = this.#linkCounts.get(metainfo.digest);
+    if (counts === undefined) {
+      counts = { outbound: 0, inbound: 0 };
+      this.#linkCounts.set(metainfo.digest, counts);
     }
-    return count;
+    counts[client === this ? 'outbound' : 'inbound'] += change;
   }
 }
 

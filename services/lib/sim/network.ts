@@ -212,7 +212,7 @@ export class SimNetwork {
         return;
       case 'refuse':
         host.refusedCount += 1;
-        host.connections.delete(effect.link);
+        host.disconnect(effect.link, connection);
         this.#send(connection, toClient, {
           type: 'link-refused',
           link: clientLink,
@@ -255,7 +255,7 @@ export class SimNetwork {
       return;
     }
     const connection = new Connection(client, server, clientLink, metainfo);
-    client.connections.set(clientLink, connection);
+    client.connect(clientLink, connection);
     this.openLinkCount += 1;
     this.checks.dialled(connection);
     this.messageCount += 1;
@@ -269,7 +269,7 @@ export class SimNetwork {
       return;
     }
     connection.serverLink = server.swarm.newLink();
-    server.connections.set(connection.serverLink, connection);
+    server.connect(connection.serverLink, connection);
     this.apply(server, { type: 'link-requested', link: connection.serverLink, digest: metainfo.digest, peer: client.peer });
   }
 
@@ -295,7 +295,7 @@ export class SimNetwork {
     if (!client.alive) return;
     if (event.type === 'link-refused') {
       this.#forget(connection);
-      client.connections.delete(connection.clientLink);
+      client.disconnect(connection.clientLink, connection);
     } else if (event.type === 'piece-received') {
       client.receivedBytes += event.sizeBytes;
       connection.settle(event.piece);
@@ -350,8 +350,8 @@ export class SimNetwork {
     const { client, server, clientLink, serverLink } = connection;
     if (!connection.open) return;
     this.#forget(connection);
-    client.connections.delete(clientLink);
-    server.connections.delete(serverLink);
+    client.disconnect(clientLink, connection);
+    server.disconnect(serverLink, connection);
     const host = by === client ? server : client;
     const link = by === client ? serverLink : clientLink;
     if (link >= 0) this.#queue.pushDelayed(this.nowMs, applied, host, { type: 'link-closed', link, failed });

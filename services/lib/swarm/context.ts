@@ -17,8 +17,9 @@ export interface SwarmContext {
   readonly penalties: PenaltyBook;
   readonly intake: Intake;
   emit(effect: Effect): void;
-  /** A fresh id for an outbound link of the blob; events about it go to its download. */
-  newLink(digest: Digest): LinkId;
+  newLink(): LinkId;
+  /** Events about the link go to the download of the blob. */
+  opened(link: OutboundLink, digest: Digest): void;
   /** The link is gone; events about it are ignored. */
   forgetLink(link: LinkId): void;
   /** The link has requests to send; they leave in one effect at the end of the event. */

@@ -1,6 +1,7 @@
 /** One blob this process wants: its sources, what was asked of them, and what became of it. */
 import { assert, type Bitfield, type Digest, type Metainfo, type PeerId, pieceSize } from '#core';
-import { type Candidate, CandidateList } from './candidate-list.ts';
+import { chooseCandidate } from './candidate-choice.ts';
+import { CandidateList } from './candidate-list.ts';
 import type { SwarmContext } from './context.ts';
 import type { Taker } from './intake.ts';
 import { type SwarmOptions, swarmLimits } from './options.ts';
@@ -9,7 +10,7 @@ import { PiecePicker } from './piece-picker.ts';
 import { RequestLedger } from './request-ledger.ts';
 import { choosePiece, type ReaderWindow, type RequestView } from './requester.ts';
 import { SourceCounts } from './source-counts.ts';
-import type { CloseReason, LinkId, PeerOffer, ReaderId, RefusalReason } from './types.ts';
+import type { CloseReason, PeerOffer, ReaderId, RefusalReason } from './types.ts';
 
 interface Writing {
   readonly peer: PeerId;
@@ -20,6 +21,9 @@ interface Writing {
 
 /** A peer that no longer serves the blob is not asked again for this long. */
 const goneMs = 30_000;
+/** While every place to owe pieces is taken, a link gives up its own after so many: to return to the same few would leave a host that
+ * happened to find crowded sources behind for good. */
+const turnPieces = 4;
 
 export class Download implements Taker, RequestView {
   readonly metainfo: Metainfo;
@@ -29,6 +33,8 @@ export class Download implements Taker, RequestView {
   readonly links: OutboundLink[] = [];
   readonly readers = new Map<ReaderId, ReaderWindow>();
   readonly sources = new SourceCounts();
+  /** Changes whenever a link opens or goes. */
+  linksVersion = 0;
   progressMs: number;
   stallCount = 0;
   checkMs: number;
@@ -39,8 +45,6 @@ export class Download implements Taker, RequestView {
   #announceCount = 0;
   readonly #context: SwarmContext;
   readonly #writing = new Map<number, Writing>();
-  /** By link id, for the events. */
-  readonly #byId = new Map<LinkId, OutboundLink>();
 
   constructor(metainfo: Metainfo, have: Bitfield, context: SwarmContext, nowMs: number) {
     this.metainfo = metainfo;
@@ -66,10 +70,6 @@ export class Download implements Taker, RequestView {
 
   sizeOf(piece: number): number {
     return pieceSize(this.metainfo, piece);
-  }
-
-  link(id: LinkId): OutboundLink | undefined {
-    return this.#byId.get(id);
   }
 
   /** The open link to a peer, to learn what it has. */
@@ -102,33 +102,17 @@ export class Download implements Taker, RequestView {
   recruit(nowMs: number): void {
     if (this.#context.draining) return;
     while (this.links.length < this.options.outboundLinksPerBlob) {
-      const candidate = this.#candidate(nowMs);
+      const candidate = chooseCandidate(this, this.#context.penalties, nowMs);
       if (candidate === undefined) break;
-      const link = new OutboundLink(this.#context.newLink(this.digest), candidate, this.metainfo.pieceLengthBytes, nowMs);
+      const id = this.#context.newLink();
+      const link = new OutboundLink(id, candidate, this.ledger.of(id), this.metainfo.pieceLengthBytes, nowMs);
+      this.#context.opened(link, this.digest);
       candidate.linked = true;
       this.links.push(link);
-      this.#byId.set(link.id, link);
       this.#context.emit({ type: 'dial', link: link.id, digest: this.digest, peer: link.peer, endpoint: candidate.endpoint });
     }
     const readyMs = this.candidates.nextReadyMs(nowMs);
     if (readyMs !== undefined && this.links.length < this.options.outboundLinksPerBlob) this.checkMs = Math.min(this.checkMs, readyMs);
-  }
-
-  /**
-   * One link goes to somebody who has everything; the rest spread over all others at random. Origins serve those who have no
-   * complete source, and take the places that nobody else can fill.
-   */
-  #candidate(nowMs: number): Candidate | undefined {
-    const { candidates } = this;
-    for (;;) {
-      const candidate = this.links.some((link) => link.candidate.complete)
-        ? (candidates.pick('ordinary', nowMs) ?? candidates.pick('origin', nowMs))
-        : (candidates.pick('complete', nowMs) ?? candidates.pick('origin', nowMs) ?? candidates.pick('any', nowMs));
-      if (candidate === undefined) return undefined;
-      const untilMs = this.#context.penalties.untilMs(candidate.peer, nowMs);
-      if (untilMs === 0) return candidate;
-      candidates.pause(candidate, untilMs);
-    }
   }
 
   accepted(link: OutboundLink, have: Bitfield, nowMs: number): void {
@@ -137,6 +121,7 @@ export class Download implements Taker, RequestView {
       return;
     }
     link.open(this.picker.addSource(have.clone()), nowMs);
+    this.linksVersion += 1;
     link.candidate.refusalCount = 0;
     if (have.isFull) link.candidate.complete = true;
     this.fill(link, nowMs);
@@ -202,18 +187,24 @@ export class Download implements Taker, RequestView {
   }
 
   takeOne(nowMs: number): boolean {
+    return this.#askAny(nowMs) !== undefined;
+  }
+
+  /** Asks one link for one piece: the first that has something to ask for, from a random place on. */
+  #askAny(nowMs: number): OutboundLink | undefined {
     const start = this.links.length > 0 ? this.#context.rng.below(this.links.length) : 0;
     for (let turn = 0; turn < this.links.length; turn += 1) {
       const link = this.links[(start + turn) % this.links.length];
-      if (link !== undefined && this.#askOne(link, nowMs)) return true;
+      if (link !== undefined && this.#askOne(link, nowMs)) return link;
     }
-    return false;
+    return undefined;
   }
 
   #askOne(link: OutboundLink, nowMs: number): boolean {
     if (!link.isAskable(nowMs) || this.#context.draining || this.pausedUntilMs > nowMs) return false;
-    const askedCount = this.ledger.of(link.id).length;
+    const askedCount = link.requests.length;
     if (askedCount >= this.options.requestQueuePerLink / 2) return false;
+    if (askedCount > 0 && link.turnCount >= turnPieces && this.ledger.owingLinkCount >= this.options.owingLinksPerBlob) return false;
     if (askedCount > 0 && link.inFlightBytes + this.metainfo.pieceLengthBytes > link.pace.windowBytes(this.options)) return false;
     const choice = choosePiece(this, link, nowMs);
     if (choice === undefined) return false;
@@ -224,6 +215,7 @@ export class Download implements Taker, RequestView {
     this.ledger.add(link.id, choice.piece, sizeBytes, nowMs);
     link.pace.asked(askedCount === 0, nowMs);
     link.inFlightBytes += sizeBytes;
+    link.turnCount = askedCount === 0 ? 1 : link.turnCount + 1;
     link.unsent.push(choice.piece);
     this.#context.markAsked(link);
     return true;
@@ -283,13 +275,22 @@ export class Download implements Taker, RequestView {
       this.#context.emit({ type: 'write-piece', link: link.id, digest: this.digest, piece });
       this.#cancelLosers(piece, nowMs);
     }
+    this.#refill(link, nowMs);
+  }
+
+  /** A link delivered: it is kept busy while it owes more; once it owes nothing, its place among those that owe goes to any link. */
+  #refill(link: OutboundLink, nowMs: number): void {
+    if (link.requests.length === 0) {
+      const next = this.#askAny(nowMs);
+      if (next !== undefined && next !== link) this.fill(next, nowMs);
+    }
     this.fill(link, nowMs);
   }
 
   #cancelLosers(piece: number, nowMs: number): void {
     if (this.ledger.requesterCount(piece) === 0) return;
     for (const id of this.ledger.requestersOf(piece, [])) {
-      const loser = this.#byId.get(id);
+      const loser = this.links.find((link) => link.id === id);
       assert(loser !== undefined, 'a requester is a link');
       this.withdraw(loser, piece);
       this.fill(loser, nowMs);
@@ -383,7 +384,7 @@ export class Download implements Taker, RequestView {
     const source = link.close();
     link.candidate.linked = false;
     this.links.splice(this.links.indexOf(link), 1);
-    this.#byId.delete(link.id);
+    this.linksVersion += 1;
     for (const request of this.ledger.settleAll(link.id)) {
       this.#context.intake.release(request.sizeBytes, false);
       this.reopen(request.piece);

@@ -7,6 +7,7 @@ import type { Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
 import type { Transfer } from './transfer.ts';
+import type { UploadScheduler } from './upload-scheduler.ts';
 
 /** Requests queued or in service up to which a new piece is told at once: two rounds of the default four services. */
 const loadMax = 8;
@@ -17,8 +18,7 @@ const waitServices = 30;
 
 export interface HeraldDeps {
   readonly rng: Rng;
-  /** Requests queued or in service in the process, and how long a service usually takes (undefined before the first). */
-  load(): { readonly requestCount: number; readonly usualMs: number | undefined };
+  readonly uploads: UploadScheduler;
   tell(link: InboundLink, pieces: readonly number[]): void;
 }
 
@@ -26,6 +26,8 @@ export class Herald {
   readonly #deps: HeraldDeps;
   readonly #transfers = new Set<Transfer>();
   #deadlineMs: number | undefined;
+  /** Nobody who waits has waited since before this. */
+  #oldestMs = Number.POSITIVE_INFINITY;
 
   constructor(deps: HeraldDeps) {
     this.#deps = deps;
@@ -36,18 +38,24 @@ export class Herald {
     return this.#deadlineMs;
   }
 
-  /** Links of the transfer may have something to hear. */
-  add(transfer: Transfer): void {
+  /** Links of the transfer may have something to hear, as of now. */
+  add(transfer: Transfer, nowMs: number): void {
     this.#transfers.add(transfer);
+    this.#oldestMs = Math.min(this.#oldestMs, nowMs);
   }
 
   /** Tells whom it may tell now. */
   tell(options: SwarmOptions, nowMs: number): void {
     this.#deadlineMs = undefined;
     if (this.#transfers.size === 0) return;
-    const { requestCount, usualMs } = this.#deps.load();
+    const { requestCount, usualMs } = this.#deps.uploads;
     const waitMs = Math.ceil(Math.min(options.tellWaitMs, waitServices * (usualMs ?? options.tellWaitMs)));
     let room = loadMax - requestCount;
+    if (room <= 0 && nowMs < this.#oldestMs + waitMs) {
+      this.#deadlineMs = this.#oldestMs + waitMs;
+      return;
+    }
+    this.#oldestMs = Number.POSITIVE_INFINITY;
     for (const transfer of this.#transfers) {
       for (const link of transfer.inbound) if (isAboutToAsk(link, nowMs)) room -= 1;
       room = this.#tellLinks(transfer, room, waitMs, nowMs);
@@ -61,14 +69,18 @@ export class Herald {
     let waiting = false;
     for (let turn = 0; turn < links.length; turn += 1) {
       const link = links[(start + turn) % links.length];
-      if (link === undefined || link.untold.length === 0 || link.state !== 'open') continue;
-      if (room <= 0 && nowMs - link.untoldMs < waitMs) {
+      const untoldMs = link?.untoldMs;
+      if (link === undefined || untoldMs === undefined || link.state !== 'open') continue;
+      if (room <= 0 && nowMs - untoldMs < waitMs) {
         waiting = true;
-        this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, link.untoldMs + waitMs);
+        this.#oldestMs = Math.min(this.#oldestMs, untoldMs);
+        this.#deadlineMs = this.#oldestMs + waitMs;
         continue;
       }
+      const pieces = link.hear(transfer.knownOf(link), nowMs);
+      if (pieces.length === 0) continue;
       room -= 1;
-      this.#deps.tell(link, link.hear(nowMs));
+      this.#deps.tell(link, pieces);
     }
     if (!waiting) this.#transfers.delete(transfer);
     return room;

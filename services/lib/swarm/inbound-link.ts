@@ -1,5 +1,7 @@
 /** A link on which this process serves: open -> draining -> closed, with its bounded queue of requests. */
-import { assert, type PeerId } from '#core';
+import { assert, type Bitfield, type PeerId } from '#core';
+import type { News } from './news.ts';
+import type { OutboundLink } from './outbound-link.ts';
 import type { LinkId } from './types.ts';
 
 interface Service {
@@ -18,16 +20,22 @@ export class InboundLink {
   readonly #inService: Service[] = [];
   activeMs: number;
   servedBytes = 0;
-  /** Pieces it has not heard of yet, and since when there are any. */
-  readonly untold: number[] = [];
-  untoldMs = 0;
+  readonly #news: News;
+  /** How far in the news it has heard. */
+  #heardCount: number;
   heardMs: number | undefined;
+  /** The link on which its peer is downloaded from, as of `twinVersion` of the download's links. */
+  twin: OutboundLink | undefined;
+  twinVersion = -1;
   /** How often others were served while this one waited. */
   passedOverCount = 0;
 
-  constructor(id: LinkId, peer: PeerId, nowMs: number) {
+  /** `news` of the blob; it hears of what comes from now on. */
+  constructor(id: LinkId, peer: PeerId, news: News, nowMs: number) {
     this.id = id;
     this.peer = peer;
+    this.#news = news;
+    this.#heardCount = news.count;
     this.openedMs = nowMs;
     this.activeMs = nowMs;
   }
@@ -49,16 +57,20 @@ export class InboundLink {
     return this.#inService.length;
   }
 
-  /** There is a piece to hear of. */
-  learn(piece: number, nowMs: number): void {
-    if (this.untold.length === 0) this.untoldMs = nowMs;
-    this.untold.push(piece);
+  /** Since when there is something to hear of; undefined while there is nothing. */
+  get untoldMs(): number | undefined {
+    return this.#heardCount < this.#news.count ? this.#news.timeAt(this.#heardCount) : undefined;
   }
 
-  /** Takes everything there is to hear of. */
-  hear(nowMs: number): number[] {
-    this.heardMs = nowMs;
-    return this.untold.splice(0);
+  /** Takes everything there is to hear of, but for what its peer is known to have. */
+  hear(known: Bitfield | undefined, nowMs: number): number[] {
+    const pieces: number[] = [];
+    for (; this.#heardCount < this.#news.count; this.#heardCount += 1) {
+      const piece = this.#news.pieceAt(this.#heardCount);
+      if (known?.has(piece) !== true) pieces.push(piece);
+    }
+    if (pieces.length > 0) this.heardMs = nowMs;
+    return pieces;
   }
 
   /** True the first time: the peer is asked to choose another piece. */
@@ -105,22 +117,6 @@ export class InboundLink {
     return nowMs - (service?.sinceMs ?? nowMs);
   }
 
-  /** Pieces in service since `sinceMs` or earlier: they wait for a slow receiver. */
-  stuckCount(sinceMs: number): number {
-    let count = 0;
-    for (const service of this.#inService) if (service.sinceMs <= sinceMs) count += 1;
-    return count;
-  }
-
-  /** When the oldest piece in service that started after `sinceMs` began; undefined when there is none. */
-  earliestAfter(sinceMs: number): number | undefined {
-    let earliestMs: number | undefined;
-    for (const service of this.#inService) {
-      if (service.sinceMs > sinceMs && (earliestMs === undefined || service.sinceMs < earliestMs)) earliestMs = service.sinceMs;
-    }
-    return earliestMs;
-  }
-
   /** open -> draining: nothing more is taken; returns the requests that will not be served. */
   drain(): readonly number[] {
     assert(this.#state === 'open', 'only an open link drains');
@@ -128,11 +124,11 @@ export class InboundLink {
     return this.#queue.splice(0);
   }
 
-  /** open | draining -> closed. Returns how many pieces were in service. */
-  close(): number {
+  /** open | draining -> closed. */
+  close(): void {
     assert(this.#state !== 'closed', 'a link closes once');
     this.#state = 'closed';
     this.#queue.length = 0;
-    return this.#inService.splice(0).length;
+    this.#inService.length = 0;
   }
 }

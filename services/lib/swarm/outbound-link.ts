@@ -3,6 +3,7 @@ import { assert, type PeerId } from '#core';
 import type { Candidate } from './candidate-list.ts';
 import { Pace } from './pace.ts';
 import type { PieceSource } from './piece-picker.ts';
+import type { Request } from './request-ledger.ts';
 import type { LinkId } from './types.ts';
 
 /** Cancelled pieces may still arrive; those remembered beyond this are long gone. */
@@ -13,6 +14,8 @@ export class OutboundLink {
   readonly candidate: Candidate;
   readonly dialledMs: number;
   readonly pace: Pace;
+  /** What it owes: its row of the ledger. */
+  readonly requests: readonly Request[];
   #state: 'dialing' | 'open' | 'closed' = 'dialing';
   #source: PieceSource | undefined;
   openedMs = 0;
@@ -24,13 +27,16 @@ export class OutboundLink {
   lateCount = 0;
   /** Bytes asked for and still to come. */
   inFlightBytes = 0;
+  /** Pieces asked for since it last owed nothing. */
+  turnCount = 0;
   /** Requests of this event that have not left yet. */
   readonly unsent: number[] = [];
   readonly #cancelled: number[] = [];
 
-  constructor(id: LinkId, candidate: Candidate, pieceLengthBytes: number, nowMs: number) {
+  constructor(id: LinkId, candidate: Candidate, requests: readonly Request[], pieceLengthBytes: number, nowMs: number) {
     this.id = id;
     this.candidate = candidate;
+    this.requests = requests;
     this.dialledMs = nowMs;
     this.pace = new Pace(pieceLengthBytes);
   }
@@ -84,6 +90,7 @@ export class OutboundLink {
 
   /** A piece came that is not on the ledger. True when it had been asked for and withdrawn, so that its arrival is no offence. */
   wasCancelled(piece: number): boolean {
+    if (this.#cancelled.length === 0) return false;
     const at = this.#cancelled.indexOf(piece);
     if (at >= 0) this.#cancelled.splice(at, 1);
     return at >= 0;

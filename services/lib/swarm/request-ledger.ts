@@ -16,6 +16,8 @@ export class RequestLedger {
   readonly #requestersPerPieceMax: number;
   #totalBytes = 0;
   #raceCount = 0;
+  #requestCount = 0;
+  #owingLinkCount = 0;
 
   constructor(pieceCount: number, bounds: { readonly requestsPerLinkMax: number; readonly requestersPerPieceMax: number }) {
     assert(bounds.requestersPerPieceMax <= 255, 'requesters of a piece are counted in a byte');
@@ -34,14 +36,20 @@ export class RequestLedger {
     return this.#raceCount;
   }
 
+  /** Requests not settled, over all links. */
+  get requestCount(): number {
+    return this.#requestCount;
+  }
+
+  /** Links that owe something. */
+  get owingLinkCount(): number {
+    return this.#owingLinkCount;
+  }
+
   /** Records a request. The link must not have asked for the piece, and neither bound may be exceeded. */
   add(link: LinkId, piece: number, sizeBytes: number, askedMs: number): void {
     assert(piece >= 0 && piece < this.#requesters.length, 'a requested piece lies inside the blob');
-    let requests = this.#links.get(link);
-    if (requests === undefined) {
-      requests = [];
-      this.#links.set(link, requests);
-    }
+    const requests = this.#of(link);
     assert(requests.length < this.#requestsPerLinkMax, 'a link stays within its number of requests');
     assert(this.#indexOf(requests, piece) < 0, 'a link asks for a piece once');
     const requesters = this.#requesters[piece] ?? 0;
@@ -49,6 +57,8 @@ export class RequestLedger {
     this.#requesters[piece] = requesters + 1;
     if (requesters > 0) this.#raceCount += 1;
     this.#totalBytes += sizeBytes;
+    this.#requestCount += 1;
+    if (requests.length === 0) this.#owingLinkCount += 1;
     requests.push({ piece, sizeBytes, askedMs });
   }
 
@@ -59,6 +69,7 @@ export class RequestLedger {
     if (requests === undefined || at < 0) return undefined;
     const [request] = requests.splice(at, 1);
     assert(request !== undefined, 'the request was found');
+    if (requests.length === 0) this.#owingLinkCount -= 1;
     this.#forget(request);
     return request;
   }
@@ -67,13 +78,14 @@ export class RequestLedger {
   settleAll(link: LinkId): readonly Request[] {
     const requests = this.#links.get(link) ?? [];
     this.#links.delete(link);
+    if (requests.length > 0) this.#owingLinkCount -= 1;
     for (const request of requests) this.#forget(request);
     return requests;
   }
 
-  /** What the link still owes, in the order of asking. Valid until the next change. */
+  /** What the link still owes, in the order of asking: the same array until {@link settleAll}. */
   of(link: LinkId): readonly Request[] {
-    return this.#links.get(link) ?? [];
+    return this.#of(link);
   }
 
   /** How many links were asked for the piece. */
@@ -88,6 +100,15 @@ export class RequestLedger {
     return into;
   }
 
+  #of(link: LinkId): Request[] {
+    let requests = this.#links.get(link);
+    if (requests === undefined) {
+      requests = [];
+      this.#links.set(link, requests);
+    }
+    return requests;
+  }
+
   #indexOf(requests: readonly Request[], piece: number): number {
     for (let at = 0; at < requests.length; at += 1) if (requests[at]?.piece === piece) return at;
     return -1;
@@ -98,5 +119,6 @@ export class RequestLedger {
     assert(requesters > 0, 'a settled piece had a requester');
     this.#requesters[request.piece] = requesters - 1;
     this.#totalBytes -= request.sizeBytes;
+    this.#requestCount -= 1;
   }
 }

@@ -40,8 +40,8 @@ const piecesPerRace = 150;
 export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
   const urgent = chooseForReaders(view, link, nowMs);
   if (urgent !== undefined) return urgent;
-  const owesNothing = view.ledger.of(link.id).length === 0;
-  if (owesNothing && owingCount(view) >= view.options.owingLinksPerBlob) return undefined;
+  const owesNothing = link.requests.length === 0;
+  if (owesNothing && view.ledger.owingLinkCount >= view.options.owingLinksPerBlob) return undefined;
   const rarest = view.picker.pick(link.source);
   if (rarest >= 0) return isSpared(view, link, rarest) ? undefined : { piece: rarest, instead: undefined };
   return owesNothing ? chooseLate(view, link, nowMs) : undefined;
@@ -49,14 +49,7 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
 
 /** An origin gives what no agent among the sources has; the rest only when the agents leave the download short of work. */
 function isSpared(view: RequestView, link: OutboundLink, piece: number): boolean {
-  return link.candidate.origin && view.picker.rarityOf(piece) > 0 && owingCount(view) >= view.options.owingLinksPerBlob / 2;
-}
-
-/** Links that owe something. */
-function owingCount(view: RequestView): number {
-  let count = 0;
-  for (const { inFlightBytes } of view.links) if (inFlightBytes > 0) count += 1;
-  return count;
+  return link.candidate.origin && view.picker.rarityOf(piece) > 0 && view.ledger.owingLinkCount >= view.options.owingLinksPerBlob / 2;
 }
 
 /** A reader always waits for some piece, and who brings it is often late by a guess: what comes twice stays below 1 %. */
@@ -112,9 +105,12 @@ interface LateChoice extends Choice {
 
 /** The piece that another link will bring last: taken from it when it stands in its queue, asked twice when it is under way. */
 function chooseLate(view: RequestView, link: OutboundLink, nowMs: number): Choice | undefined {
+  const queuedMin = view.picker.openCount > 0 ? 2 : 1;
+  if (view.ledger.requestCount < view.ledger.owingLinkCount + queuedMin - 1) return undefined;
   let latest: LateChoice | undefined;
   for (const holder of view.links) {
-    if (holder === link || holder.state !== 'open') continue;
+    // A single request may be raced, never taken, and that only at the end.
+    if (holder === link || holder.requests.length < queuedMin) continue;
     const late = latestOf(view, holder, link, nowMs);
     if (late !== undefined && (latest === undefined || late.lagMs > latest.lagMs)) latest = late;
   }
@@ -123,7 +119,7 @@ function chooseLate(view: RequestView, link: OutboundLink, nowMs: number): Choic
 
 function latestOf(view: RequestView, holder: OutboundLink, link: OutboundLink, nowMs: number): LateChoice | undefined {
   let latest: LateChoice | undefined;
-  const requests = view.ledger.of(holder.id);
+  const { requests } = holder;
   for (let at = 0; at < requests.length; at += 1) {
     const piece = requests[at]?.piece ?? -1;
     if (!link.source.have.has(piece)) continue;
@@ -144,7 +140,7 @@ function raceLagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, 
 function lagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piece: number, nowMs: number, factor: number): number {
   const sizeBytes = view.sizeOf(piece);
   let aheadBytes = 0;
-  for (const request of view.ledger.of(holder.id)) {
+  for (const request of holder.requests) {
     aheadBytes += request.sizeBytes;
     if (request.piece === piece) break;
   }

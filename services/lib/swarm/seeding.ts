@@ -1,5 +1,5 @@
 /** The serving half of the engine: who may download here, and what is sent to them when. */
-import { assert, type Digest, type PeerId } from '#core';
+import { assert, type PeerId } from '#core';
 import type { SwarmContext } from './context.ts';
 import { Herald } from './herald.ts';
 import { InboundLink } from './inbound-link.ts';
@@ -23,7 +23,7 @@ export class Seeding {
     this.#uploads = new UploadScheduler(context.options, context.rng);
     this.#herald = new Herald({
       rng: context.rng,
-      load: () => this.#uploads.load,
+      uploads: this.#uploads,
       tell: (link, pieces) => context.emit({ type: 'tell-have', link: link.id, pieces }),
     });
   }
@@ -59,10 +59,10 @@ export class Seeding {
       this.#refuse(id, 'busy', this.#retryAfterMs());
       return;
     }
-    const link = new InboundLink(id, peer, nowMs);
+    const link = new InboundLink(id, peer, transfer.news, nowMs);
     this.#seats.set(id, { link, transfer });
     transfer.inbound.push(link);
-    this.#uploads.add(link, transfer.digest, transfer.metainfo.pieceCount, (piece) => transfer.sizeOf(piece));
+    this.#uploads.add(link, transfer);
     this.#context.emit({ type: 'accept', link: id, digest: transfer.digest, have: transfer.have });
   }
 
@@ -88,7 +88,7 @@ export class Seeding {
     const seat = this.#seats.get(id);
     const serviceMs = seat?.link.finish(piece, nowMs);
     if (seat === undefined || serviceMs === undefined) return;
-    this.#uploads.finished(serviceMs);
+    this.#uploads.finished(seat.link, piece, serviceMs);
     if (sizeBytes === undefined) {
       this.#context.emit({ type: 'refuse-piece', link: id, piece, reason: 'not-have' });
     } else {
@@ -101,7 +101,7 @@ export class Seeding {
 
   /** Links of the transfer have something to hear. */
   tell(transfer: Transfer, nowMs: number): void {
-    this.#herald.add(transfer);
+    this.#herald.add(transfer, nowMs);
     this.#herald.tell(this.#context.options, nowMs);
   }
 
@@ -169,14 +169,13 @@ export class Seeding {
   /** A slot for the blob and one of the process, if need be that of a link which has asked for nothing for a while. */
   #makeRoom(transfer: Transfer, nowMs: number): boolean {
     const { inboundLinksPerBlob, inboundLinks } = this.#context.options;
-    if (transfer.inbound.length >= inboundLinksPerBlob && !this.#evictIdle(transfer.digest, nowMs)) return false;
+    if (transfer.inbound.length >= inboundLinksPerBlob && !this.#evictIdle(transfer, nowMs)) return false;
     return this.#seats.size < inboundLinks || this.#evictIdle(undefined, nowMs);
   }
 
-  #evictIdle(digest: Digest | undefined, nowMs: number): boolean {
+  #evictIdle(crowded: Transfer | undefined, nowMs: number): boolean {
     let idlest: InboundLink | undefined;
-    for (const { link, transfer } of this.#seats.values()) {
-      if (digest !== undefined && transfer.digest !== digest) continue;
+    for (const link of crowded === undefined ? Array.from(this.#seats.values(), (seat) => seat.link) : crowded.inbound) {
       if (!link.isIdle(nowMs, this.#context.options.inboundIdleMs)) continue;
       if (idlest === undefined || link.activeMs < idlest.activeMs) idlest = link;
     }
@@ -202,7 +201,8 @@ export class Seeding {
     this.#seats.delete(id);
     transfer.inbound.splice(transfer.inbound.indexOf(link), 1);
     const queued = link.queue.slice();
-    this.#uploads.remove(link, transfer.digest, queued, link.close());
+    link.close();
+    this.#uploads.remove(link, transfer.digest, queued);
     return true;
   }
 }

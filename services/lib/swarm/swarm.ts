@@ -2,7 +2,7 @@
  * The engine: one instance a process, for all of its blobs. It takes one event at a time and answers with effects; it has no
  * socket, file, timer, clock or randomness of its own. The host's side of the contract stands in types.ts.
  */
-import { assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
+import { assert, assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
 import type { SwarmContext } from './context.ts';
 import type { Download } from './download.ts';
 import { Intake } from './intake.ts';
@@ -20,14 +20,19 @@ export interface SwarmDeps {
   readonly rng: Rng;
 }
 
+/** A link on which this process downloads, and what it downloads. */
+interface Outbound {
+  readonly link: OutboundLink;
+  readonly download: Download;
+}
+
 export class Swarm {
   readonly #context: SwarmContext;
   readonly #seeding: Seeding;
   readonly #transfers = new Map<Digest, Transfer>();
   readonly #wanted = new Set<Transfer>();
-  /** The download of each outbound link. */
-  readonly #outbound = new Map<LinkId, Digest>();
-  readonly #effects: Effect[] = [];
+  readonly #outbound = new Map<LinkId, Outbound>();
+  #effects: Effect[] = [];
   readonly #asked: OutboundLink[] = [];
   #lastLink = 0;
   #nowMs = 0;
@@ -42,10 +47,11 @@ export class Swarm {
       penalties: new PenaltyBook(),
       intake: new Intake(options),
       emit: (effect) => this.#effects.push(effect),
-      newLink: (digest) => {
-        const link = this.newLink();
-        this.#outbound.set(link, digest);
-        return link;
+      newLink: () => this.newLink(),
+      opened: (link, digest) => {
+        const download = this.#transfers.get(digest)?.download;
+        assert(download !== undefined, 'only a running download opens links');
+        this.#outbound.set(link.id, { link, download });
       },
       forgetLink: (link) => this.#outbound.delete(link),
       markAsked: (link) => {
@@ -63,7 +69,7 @@ export class Swarm {
 
   /** Applies one event. The returned array is valid until the next call. `nowMs` never goes back. */
   apply(event: SwarmEvent, nowMs: number): readonly Effect[] {
-    this.#effects.length = 0;
+    if (this.#effects.length > 0) this.#effects = [];
     this.#nowMs = nowMs;
     this.#dispatch(event, nowMs);
     this.#context.intake.serve(nowMs);
@@ -108,7 +114,7 @@ export class Swarm {
           peer: link.peer,
           direction: 'outbound',
           state: link.state === 'dialing' ? 'dialing' : 'open',
-          inFlightCount: transfer.download?.ledger.of(link.id).length ?? 0,
+          inFlightCount: link.requests.length,
           rateBytesPerSec: Math.round(link.pace.rateBytesPerSec),
           openedMs: link.state === 'dialing' ? link.dialledMs : link.openedMs,
         });
@@ -181,12 +187,12 @@ export class Swarm {
   }
 
   #onLink(event: Extract<SwarmEvent, { type: OutboundEventType }>, nowMs: number): void {
-    const download = this.#downloadOf(this.#outbound.get(event.link));
-    const link = download?.link(event.link);
-    if (download === undefined || link === undefined) {
+    const outbound = this.#outbound.get(event.link);
+    if (outbound === undefined) {
       if (event.type === 'link-closed') this.#seeding.linkClosed(event.link, nowMs);
       return;
     }
+    const { link, download } = outbound;
     switch (event.type) {
       case 'link-accepted':
         download.accepted(link, event.have, nowMs);
@@ -294,7 +300,7 @@ export class Swarm {
   #closeDrained(download: Download, nowMs: number): void {
     if (!this.#context.draining) return;
     for (const link of download.links.slice()) {
-      if (download.ledger.of(link.id).length === 0) download.close(link, 'draining', nowMs);
+      if (link.requests.length === 0) download.close(link, 'draining', nowMs);
     }
   }
 
@@ -304,10 +310,6 @@ export class Swarm {
         if (download !== undefined && download.checkMs <= nowMs) upkeep(download, this.#context, nowMs);
     }
     this.#seeding.serve(nowMs);
-  }
-
-  #downloadOf(digest: Digest | undefined): Download | undefined {
-    return digest === undefined ? undefined : this.#transfers.get(digest)?.download;
   }
 
   #flushRequests(): void {

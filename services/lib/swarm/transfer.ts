@@ -3,12 +3,14 @@ import { assert, type Bitfield, type Digest, type Metainfo, type PeerId, pieceSi
 import type { SwarmContext } from './context.ts';
 import { Download } from './download.ts';
 import type { InboundLink } from './inbound-link.ts';
+import { News } from './news.ts';
 import type { CloseReason, SourceCount, TransferSnapshot } from './types.ts';
 
 export class Transfer {
   readonly metainfo: Metainfo;
   readonly have: Bitfield;
   readonly inbound: InboundLink[] = [];
+  readonly news: News;
   readonly startedMs: number;
   completedMs: number | undefined;
   servedBytes = 0;
@@ -21,6 +23,7 @@ export class Transfer {
     assert(have.length === metainfo.pieceCount, 'what is there fits the metainfo');
     this.metainfo = metainfo;
     this.have = have;
+    this.news = new News(have.length - have.count);
     this.startedMs = nowMs;
     this.#context = context;
     if (have.isFull) this.completedMs = nowMs;
@@ -49,16 +52,24 @@ export class Transfer {
     return this.inbound.find((link) => link.peer === peer);
   }
 
-  /** A piece is on disk: those who download from here are to hear of it, unless they are known to have it. */
+  /** What the peer of an inbound link is known to have, from downloading there. */
+  knownOf(link: InboundLink): Bitfield | undefined {
+    const download = this.#download;
+    if (download === undefined) return undefined;
+    if (link.twinVersion !== download.linksVersion) {
+      link.twin = download.linkTo(link.peer);
+      link.twinVersion = download.linksVersion;
+    }
+    return link.twin?.source.have;
+  }
+
+  /** A piece is on disk: those who download from here are to hear of it. */
   verified(piece: number, nowMs: number): void {
     const download = this.#download;
     if (download?.isWriting(piece) !== true) return;
     download.verified(piece);
     this.have.add(piece);
-    for (const link of this.inbound) {
-      const known = download.linkTo(link.peer)?.source.have.has(piece) === true;
-      if (!known && link.state === 'open') link.learn(piece, nowMs);
-    }
+    this.news.add(piece, nowMs);
     if (this.have.isFull) this.#complete(nowMs);
   }
 
@@ -67,8 +78,10 @@ export class Transfer {
     if (this.#download === undefined) return;
     const missing: number[] = [];
     for (let piece = this.have.nextMissing(); piece < this.have.length; piece = this.have.nextMissing(piece + 1)) missing.push(piece);
-    for (const piece of missing) this.have.add(piece);
-    for (const link of this.inbound) for (const piece of missing) link.learn(piece, nowMs);
+    for (const piece of missing) {
+      this.have.add(piece);
+      this.news.add(piece, nowMs);
+    }
     this.#complete(nowMs);
   }
 

@@ -38,7 +38,7 @@ function giveUpDials(download: Download, context: SwarmContext, nowMs: number): 
 /** A link far below the pace of the others loses what it was asked for, if another source can bring it. */
 function relieveLate(download: Download, context: SwarmContext, nowMs: number): void {
   for (const link of download.links.slice()) {
-    const requests = download.ledger.of(link.id);
+    const { requests } = link;
     const [first] = requests;
     if (link.state !== 'open' || first === undefined) continue;
     const waitedMs = nowMs - Math.max(link.pace.clockMs, first.askedMs);
@@ -79,7 +79,7 @@ function exchangeUseless(download: Download, context: SwarmContext, nowMs: numbe
   let useless: OutboundLink | undefined;
   for (const link of download.links) {
     if (link.state !== 'open') continue;
-    const busy = download.ledger.of(link.id).length > 0 || download.picker.openCount === 0;
+    const busy = link.requests.length > 0 || download.picker.openCount === 0;
     if (busy || download.picker.usefulCount(link.source) > 0) link.usefulMs = nowMs;
     else if (useless === undefined || link.usefulMs < useless.usefulMs) useless = link;
   }
@@ -111,7 +111,7 @@ function worstLink(download: Download): OutboundLink | undefined {
   let worstMs = Number.POSITIVE_INFINITY;
   for (const link of download.links) {
     if (link.state !== 'open') continue;
-    const owes = download.ledger.of(link.id).length > 0;
+    const owes = link.requests.length > 0;
     const sinceMs = owes ? link.pace.clockMs - 1e12 : link.usefulMs;
     if (sinceMs < worstMs) {
       worst = link;

@@ -3,7 +3,7 @@
  * has sent less often goes first, so that a seeder gives each newcomer something different. Few pieces are in service at
  * once: a piece that is finished early can be passed on early.
  */
-import { assert, type Digest, type Rng } from '#core';
+import { assert, type Digest, type Metainfo, pieceSize, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -25,7 +25,16 @@ interface Queue {
   /** Pieces sent to nobody yet. */
   unsentCount: number;
   readonly sizeOf: (piece: number) => number;
+  readonly isSeed: boolean;
   queuedCount: number;
+}
+
+/** A blob that is served. */
+export interface Served {
+  readonly digest: Digest;
+  readonly metainfo: Metainfo;
+  /** It was complete from the start. */
+  readonly isSeed: boolean;
 }
 
 interface Choice {
@@ -46,7 +55,8 @@ export class UploadScheduler {
   readonly #byDigest = new Map<Digest, Queue>();
   readonly #rng: Rng;
   #options: SwarmOptions;
-  #inServiceCount = 0;
+  /** In service, oldest first. */
+  readonly #services: { readonly link: InboundLink; readonly piece: number; readonly sinceMs: number }[] = [];
   #queuedCount = 0;
   #usualMs: number | undefined;
   #deadlineMs: number | undefined;
@@ -69,16 +79,18 @@ export class UploadScheduler {
   }
 
   /** A link of the blob opened. */
-  add(link: InboundLink, digest: Digest, pieceCount: number, sizeOf: (piece: number) => number): void {
+  add(link: InboundLink, { digest, metainfo, isSeed }: Served): void {
     let queue = this.#byDigest.get(digest);
     if (queue === undefined) {
+      const { pieceCount } = metainfo;
       queue = {
         digest,
         links: [],
         sentCounts: new Uint8Array(pieceCount),
         promisedCounts: new Uint8Array(pieceCount),
         unsentCount: pieceCount,
-        sizeOf,
+        sizeOf: (piece) => pieceSize(metainfo, piece),
+        isSeed,
         queuedCount: 0,
       };
       this.#byDigest.set(digest, queue);
@@ -89,13 +101,12 @@ export class UploadScheduler {
     queue.links.splice(this.#rng.below(queue.links.length + 1), 0, link);
   }
 
-  /** A link closed; call it after `link.close()`, with what it still had queued and how many services it had. */
-  remove(link: InboundLink, digest: Digest, queued: readonly number[], inServiceCount: number): void {
+  /** A link closed; call it after `link.close()`, with what it still had queued. */
+  remove(link: InboundLink, digest: Digest, queued: readonly number[]): void {
     const queue = this.#queueOf(digest);
     queue.links.splice(queue.links.indexOf(link), 1);
     for (const piece of queued) this.#unqueue(queue, piece);
-    this.#inServiceCount -= inServiceCount;
-    assert(this.#inServiceCount >= 0, 'services are counted');
+    for (let at = this.#services.length - 1; at >= 0; at -= 1) if (this.#services[at]?.link === link) this.#services.splice(at, 1);
     if (queue.links.length > 0) return;
     this.#byDigest.delete(digest);
     this.#queues.splice(this.#queues.indexOf(queue), 1);
@@ -122,15 +133,21 @@ export class UploadScheduler {
     return (queue.sentCounts[piece] ?? 0) > 0 || (queue.promisedCounts[piece] ?? 0) > 0;
   }
 
-  /** Requests queued or in service, and how long a service usually takes. */
-  get load(): { readonly requestCount: number; readonly usualMs: number | undefined } {
-    return { requestCount: this.#queuedCount + this.#inServiceCount, usualMs: this.#usualMs };
+  /** Requests queued or in service. */
+  get requestCount(): number {
+    return this.#queuedCount + this.#services.length;
   }
 
-  /** A service ended after `serviceMs`. The usual time follows quick ones at once and slow ones slowly: those waited for a receiver. */
-  finished(serviceMs: number): void {
-    assert(this.#inServiceCount > 0, 'only a running service ends');
-    this.#inServiceCount -= 1;
+  /** How long a service usually takes; undefined before the first has ended. */
+  get usualMs(): number | undefined {
+    return this.#usualMs;
+  }
+
+  /** The service of a piece ended after `serviceMs`. The usual time follows quick ones at once and slow ones slowly: those waited for a receiver. */
+  finished(link: InboundLink, piece: number, serviceMs: number): void {
+    const at = this.#services.findIndex((service) => service.link === link && service.piece === piece);
+    assert(at >= 0, 'only a running service ends');
+    this.#services.splice(at, 1);
     const weight = this.#usualMs === undefined || serviceMs < this.#usualMs ? 0.5 : 0.05;
     this.#usualMs = this.#usualMs === undefined ? serviceMs : this.#usualMs + (serviceMs - this.#usualMs) * weight;
   }
@@ -146,11 +163,12 @@ export class UploadScheduler {
   /** The next piece to serve, now in service; undefined when nothing may be served at this moment. */
   next(nowMs: number): Service | undefined {
     this.#deadlineMs = undefined;
-    if (this.#queuedCount === 0 || !this.#hasSlot(nowMs)) return undefined;
+    if (this.#queuedCount === 0) return undefined;
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       const queue = this.#queues[turn];
-      const choice = queue === undefined || queue.queuedCount === 0 ? undefined : this.#choose(queue);
-      if (queue === undefined || choice === undefined) continue;
+      if (queue === undefined || queue.queuedCount === 0 || !this.#hasSlot(this.#slotsOf(queue), nowMs)) continue;
+      const choice = this.#choose(queue);
+      if (choice === undefined) continue;
       const sizeBytes = queue.sizeOf(choice.piece);
       if (!this.#egress.tryTake(sizeBytes, nowMs)) {
         this.#deadlineMs = this.#egress.readyAtMs(sizeBytes, nowMs);
@@ -168,20 +186,13 @@ export class UploadScheduler {
    * longest, over twice the bound. Undefined otherwise; {@link deadlineMs} then says when there may be one.
    */
   frozen(nowMs: number): InboundLink | undefined {
-    const { serveConcurrency, serveStuckMs } = this.#options;
-    if (this.#queuedCount === 0 || this.#inServiceCount < serveConcurrency * stuckShare) return undefined;
-    let frozen: InboundLink | undefined;
-    let sinceMs = Number.POSITIVE_INFINITY;
-    for (const { links } of this.#queues) {
-      for (const link of links) {
-        const oldestMs = link.earliestAfter(Number.NEGATIVE_INFINITY);
-        if (oldestMs === undefined || oldestMs >= sinceMs) continue;
-        frozen = link;
-        sinceMs = oldestMs;
-      }
+    const [oldest] = this.#services;
+    if (this.#queuedCount === 0 || oldest === undefined) return undefined;
+    for (const queue of this.#queues) {
+      if (queue.queuedCount > 0 && this.#services.length < this.#slotsOf(queue) * stuckShare) return undefined;
     }
-    const dueMs = sinceMs + evictFactor * serveStuckMs;
-    if (dueMs <= nowMs) return frozen;
+    const dueMs = oldest.sinceMs + evictFactor * this.#options.serveStuckMs;
+    if (dueMs <= nowMs) return oldest.link;
     this.#deadlineMs = dueMs;
     return undefined;
   }
@@ -195,7 +206,7 @@ export class UploadScheduler {
     if (sentCount === 0) queue.unsentCount -= 1;
     queue.sentCounts[piece] = Math.min(255, sentCount + 1);
     this.#unqueue(queue, piece);
-    this.#inServiceCount += 1;
+    this.#services.push({ link, piece, sinceMs: nowMs });
     return { link, digest: queue.digest, piece };
   }
 
@@ -203,7 +214,7 @@ export class UploadScheduler {
   #choose(queue: Queue): Choice | undefined {
     const { serveConcurrencyPerLink } = this.#options;
     const choice = this.#chooseWithin(queue, 1);
-    if (choice !== undefined || this.#inServiceCount >= serveConcurrencyPerLink) return choice;
+    if (choice !== undefined || this.#services.length >= serveConcurrencyPerLink) return choice;
     return this.#chooseWithin(queue, serveConcurrencyPerLink);
   }
 
@@ -234,22 +245,22 @@ export class UploadScheduler {
     this.#queuedCount -= 1;
   }
 
+  /** A seed that has not given everything away serves few at once: what leaves it early is passed on early, and it sends fewer copies. */
+  #slotsOf({ isSeed, unsentCount, links }: Queue): number {
+    const { serveConcurrency, seedConcurrency } = this.#options;
+    return isSeed && unsentCount > 0 && links.length > 1 ? Math.min(serveConcurrency, seedConcurrency) : serveConcurrency;
+  }
+
   /** Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. */
-  #hasSlot(nowMs: number): boolean {
-    const { serveConcurrency } = this.#options;
+  #hasSlot(slotCount: number, nowMs: number): boolean {
     const stuckMs = this.#stuckMs();
-    if (this.#inServiceCount < serveConcurrency) return true;
-    if (this.#inServiceCount >= serveConcurrency * stuckShare) return false;
-    let stuckCount = 0;
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const queue of this.#queues) {
-      for (const link of queue.links) {
-        stuckCount += link.stuckCount(nowMs - stuckMs);
-        nextMs = Math.min(nextMs, link.earliestAfter(nowMs - stuckMs) ?? nextMs);
-      }
-    }
-    if (this.#inServiceCount - stuckCount < serveConcurrency) return true;
-    if (Number.isFinite(nextMs)) this.#deadlineMs = nextMs + stuckMs;
+    if (this.#services.length < slotCount) return true;
+    if (this.#services.length >= slotCount * stuckShare) return false;
+    // There is one when at most `slotCount - 1` are not stuck; of the youngest `slotCount`, the oldest says.
+    const deciding = this.#services[this.#services.length - slotCount];
+    assert(deciding !== undefined, 'all slots are taken');
+    if (deciding.sinceMs + stuckMs <= nowMs) return true;
+    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, deciding.sinceMs + stuckMs);
     return false;
   }
 

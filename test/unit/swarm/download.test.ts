@@ -228,6 +228,24 @@ test('a piece refused as busy is spared while the source has others', () => {
   assert.deepEqual(asked(engine.deliver(link, next)), [third, refused]);
 });
 
+test('the place of a link that delivered goes to any of the sources, not to the same ones for good', () => {
+  const engine = new Engine({ owingLinksPerBlob: 2, windowStartPieces: 1, inFlightBytesPerLink: mebi }, 200);
+  engine.want();
+  const links = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => engine.connect(`agent/${name}`));
+  const queue = links.flatMap(({ link, effects }) => asked(effects, link).map((piece) => ({ link, piece })));
+  const served = new Map<number, number>();
+  for (let step = 0; step < 120; step += 1) {
+    const { link, piece } = queue.shift() ?? { link: -1, piece: -1 };
+    served.set(link, (served.get(link) ?? 0) + 1);
+    engine.nowMs += 10;
+    const effects = engine.deliver(link, piece);
+    for (const next of links) queue.push(...asked(effects, next.link).map((each) => ({ link: next.link, piece: each })));
+    assert.ok(new Set(queue.map((request) => request.link)).size <= 2, 'no more links owe a piece than may');
+  }
+  assert.equal(served.size, links.length);
+  for (const count of served.values()) assert.ok(count >= 5, `a source was asked ${count} times of 120`);
+});
+
 test('the window of a link starts small, grows with what it delivers and stays within its bytes', () => {
   const engine = new Engine({ inFlightBytesPerLink: 2 * mebi, windowStartPieces: 1 }, 1000);
   engine.want();

@@ -161,6 +161,8 @@ function addRequest(ledger: RequestLedger, model: Entry[], entry: Entry): void {
 
 function checkLedger(ledger: RequestLedger, model: readonly Entry[]): void {
   assert.equal(ledger.totalBytes, model.length * 10);
+  assert.equal(ledger.requestCount, model.length);
+  assert.equal(ledger.owingLinkCount, new Set(model.map((entry) => entry.link)).size);
   for (let piece = 0; piece < 6; piece += 1) {
     const holders = model.filter((entry) => entry.piece === piece).map((entry) => entry.link);
     assert.deepEqual(ledger.requestersOf(piece, []).sort(), holders.sort());
