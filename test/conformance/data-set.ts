@@ -58,6 +58,11 @@ export class DataSetBuilder {
     return this.#keep(randomContent(512, this.#algorithm), mediaType, extra);
   }
 
+  /** A blob of the given bytes. */
+  blob(bytes: Uint8Array, mediaType: string, extra: Readonly<Record<string, unknown>> = {}): Descriptor {
+    return this.#keep(contentOf(bytes, this.#algorithm), mediaType, extra);
+  }
+
   /** A config nobody pushed before. */
   config(fields: Readonly<Record<string, unknown>> = {}): Descriptor {
     const nonce = randomContent(8).digest;

@@ -1,6 +1,5 @@
 /** Losing nodes in the middle of work: a pull survives an origin and the tracker, a push survives its proxy by a retry. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { after, test } from 'node:test';
@@ -74,7 +73,7 @@ test('after kill -9 of the proxy in mid-push the retry succeeds, and nothing hal
   cluster.kill('proxy-1');
   const tags = await fetch(`http://${cluster.registry('agent-1')}/v2/demo/push/manifests/v1`);
   assert.equal(tags.status, 404, 'the tag of an unfinished push does not exist');
-  await using restarted = await restart(cluster, 'proxy-1');
+  await using restarted = await cluster.restart('proxy-1');
   assert.notEqual(restarted.child.exitCode, 0);
   const [code] = await once(push, 'close');
   if (code !== 0) await engine.dockerOk('push', name);
@@ -100,19 +99,3 @@ test('an acknowledged image is still whole when one origin and the proxy have lo
     );
   }
 });
-
-/** Starts a killed node again with the same config, as an init system would. */
-async function restart(cluster: TestCluster, id: string): Promise<AsyncDisposable & { readonly child: ChildProcess }> {
-  const node = cluster.node(id);
-  const child = spawn(process.execPath, [`dist/${node.role}.mjs`, '--config', `${cluster.directory}/config/${id}.yaml`], {
-    stdio: 'ignore',
-  });
-  await until(`${id} answers again`, async () => ((await fetch(`http://${node.registry}/v2/`)).ok ? true : undefined));
-  return {
-    child,
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGTERM');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    },
-  };
-}

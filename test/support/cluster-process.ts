@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { end, type Output, run } from './processes.ts';
+import { end, type Output, run, until } from './processes.ts';
 
 const program = 'dist/shoal.mjs';
 const attemptsMax = 10;
@@ -25,6 +25,10 @@ export interface ClusterOptions {
   readonly proxies?: number;
   /** Further arguments of `shoal devcluster`. */
   readonly args?: readonly string[];
+}
+
+export interface RestartedNode extends AsyncDisposable {
+  readonly child: ChildProcess;
 }
 
 export class TestCluster implements AsyncDisposable {
@@ -52,6 +56,20 @@ export class TestCluster implements AsyncDisposable {
   /** Ends one node. */
   kill(id: string, signal: NodeJS.Signals = 'SIGKILL'): void {
     process.kill(this.node(id).pid, signal);
+  }
+
+  /** Starts an ended node again with the same config, as an init system would, and waits until it answers. Whoever asked for it ends it. */
+  async restart(id: string): Promise<RestartedNode> {
+    const { role } = this.node(id);
+    const config = join(this.directory, 'config', `${id}.yaml`);
+    const child = spawn(process.execPath, [`dist/${role}.mjs`, '--config', config], { stdio: 'ignore' });
+    await until(`${id} answers again`, async () => {
+      if (child.exitCode !== null) throw new Error(`${id} ended with ${child.exitCode}`);
+      const { stdout } = await this.shoal('status', '--json');
+      const nodes = JSON.parse(stdout) as readonly { readonly node: { readonly id: string }; readonly answer?: object }[];
+      return nodes.some(({ node, answer }) => node.id === id && answer !== undefined) ? true : undefined;
+    });
+    return { child, [Symbol.asyncDispose]: async () => end(child) };
   }
 
   log(id: string): string {
