@@ -1,146 +1,151 @@
 /**
- * Push and pull beside Debian's docker-registry on the same machine and image: real Docker engine, and plain HTTP for one large blob.
+ * Push and pull beside Debian's docker-registry on the same machine and with the same bytes: a real Docker engine, and curl for one large blob.
  *
- *   node --import tsx test/bench/registry.ts [--mib 200] [--rounds 3] [--json]
+ *   node --import tsx test/bench/registry.ts [--mib 1024] [--image-mib 256] [--rounds 3] [--directory /dev/shm] [--json]
  *
- * Needs root, docker.io, docker-registry and `make build`. Each round makes a new random image, so that nobody has a layer already; the order of the two alternates.
- * The dev cluster keeps four copies of a push (proxy and three origins, two of them synced before the answer) on the disk that docker-registry
- * writes one unsynced copy to. Ratios are Shoal over docker-registry, medians of the rounds.
+ * Needs root, docker.io, docker-registry, curl and `make build`. Two clusters stand beside docker-registry: three origins with two owners a blob, and
+ * one origin. Each round makes new random bytes, so that nobody has them, and another contestant begins. Before each step the disk is idle (`sync`).
+ * Shoal answers a push when each owner of the quorum has synced it; docker-registry syncs nothing, so a second figure has the time until the
+ * bytes of either are on the disk. Ratios are Shoal over docker-registry, medians of the rounds.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomFillSync, randomInt } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { createHash, randomFillSync } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { startCluster, type TestCluster } from '../support/cluster-process.ts';
+import { startCluster } from '../support/cluster-process.ts';
 import { DockerEngine } from '../support/docker.ts';
-import { end, until } from '../support/processes.ts';
-import { pushBlob } from '../support/registry-client.ts';
-import { tempDir } from '../support/temp.ts';
+import { PlainRegistry } from '../support/plain-registry.ts';
+import { runOk } from '../support/processes.ts';
 import { printTable } from './table.ts';
 
 const mib = 2 ** 20;
 const { values } = parseArgs({
-  options: { mib: { type: 'string', default: '200' }, rounds: { type: 'string', default: '3' }, json: { type: 'boolean', default: false } },
+  options: {
+    mib: { type: 'string', default: '1024' },
+    'image-mib': { type: 'string', default: '256' },
+    rounds: { type: 'string', default: '3' },
+    directory: { type: 'string', default: tmpdir() },
+    json: { type: 'boolean', default: false },
+  },
 });
-const sizeMib = Number(values.mib);
-const roundCount = Number(values.rounds);
-if (!Number.isInteger(sizeMib) || sizeMib < 8 || !Number.isInteger(roundCount) || roundCount < 1) {
-  process.stderr.write('registry: --mib takes a whole number from 8, --rounds one from 1\n');
+const [blobMib, imageMib, roundCount] = [Number(values.mib), Number(values['image-mib']), Number(values.rounds)];
+if (![blobMib, imageMib, roundCount].every((value) => Number.isInteger(value) && value >= 0) || blobMib < 8 || roundCount < 1) {
+  process.stderr.write('registry: --mib takes a whole number from 8, --image-mib one from 0 (no image), --rounds one from 1\n');
   process.exit(2);
 }
 
 /** One contestant: where to push and where to pull. */
 interface Side {
-  readonly name: 'shoal' | 'docker-registry';
+  readonly name: string;
   readonly push: string;
   readonly pull: string;
 }
 
-type Figure = 'docker push' | 'docker pull' | 'http push' | 'http pull, cold' | 'http pull, warm';
-const figures: readonly Figure[] = ['docker push', 'docker pull', 'http push', 'http pull, cold', 'http pull, warm'];
+const plainName = 'docker-registry';
+const figures = ['docker push', 'docker pull', 'http push', 'http push, and on disk', 'http pull, cold', 'http pull, warm'] as const;
+type Figure = (typeof figures)[number];
 const seconds = new Map<string, number[]>();
 
-async function timed<T>(side: Side, figure: Figure, work: () => Promise<T>): Promise<T> {
+async function timed(side: Side, figure: Figure, work: () => Promise<unknown>): Promise<number> {
   const startMs = performance.now();
-  const result = await work();
-  const key = `${side.name} ${figure}`;
-  seconds.set(key, [...(seconds.get(key) ?? []), (performance.now() - startMs) / 1000]);
-  return result;
+  await work();
+  const tookSec = (performance.now() - startMs) / 1000;
+  note(side, figure, tookSec);
+  return tookSec;
+}
+
+function note({ name }: Side, figure: Figure, tookSec: number): void {
+  const key = `${name} ${figure}`;
+  seconds.set(key, [...(seconds.get(key) ?? []), tookSec]);
 }
 
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] ?? Number.NaN;
-
-async function startPlainRegistry(root: string): Promise<{ readonly address: string; readonly child: ChildProcess }> {
-  mkdirSync(root, { recursive: true });
-  const address = `127.0.0.1:${randomInt(33_000, 39_000)}`;
-  const config = join(root, 'config.yml');
-  const storage = { filesystem: { rootdirectory: join(root, 'data') }, delete: { enabled: true } };
-  writeFileSync(
-    config,
-    JSON.stringify({ version: 0.1, log: { level: 'error', accesslog: { disabled: true } }, storage, http: { addr: address } }),
-  );
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
-  child.once('error', (error) => {
-    process.stderr.write(`registry: cannot run docker-registry: ${error.message}; install Debian's docker-registry\n`);
-    process.exit(1);
-  });
-  await until('docker-registry answers', async () => ((await fetch(`http://${address}/v2/`)).ok ? true : undefined));
-  return { address, child };
-}
+const sync = async (): Promise<string> => runOk('sync', ['-f', root]);
+const curl = async (...args: readonly string[]): Promise<string> => runOk('curl', ['-sS', '--fail', '-o', '/dev/null', ...args]);
 
 async function dockerRound(sides: readonly Side[], engine: DockerEngine, round: number): Promise<void> {
   const local = `bench:${round}`;
   await engine.buildImage(
     local,
-    [sizeMib / 2, sizeMib / 4, sizeMib / 4].map((size) => Math.floor(size * mib)),
+    [imageMib / 2, imageMib / 4, imageMib / 4].map((size) => Math.floor(size * mib)),
   );
   for (const side of sides) {
     const name = `${side.push}/bench/docker:${round}`;
     await engine.dockerOk('tag', local, name);
+    await sync();
     await timed(side, 'docker push', async () => engine.dockerOk('push', '-q', name));
     await engine.dockerOk('image', 'rm', '-f', name);
   }
   await engine.dockerOk('image', 'rm', '-f', local);
   for (const side of sides) {
     const name = `${side.pull}/bench/docker:${round}`;
+    await sync();
     await timed(side, 'docker pull', async () => engine.dockerOk('pull', '-q', name));
     await engine.dockerOk('image', 'rm', '-f', name);
   }
 }
 
-async function drain(url: string): Promise<void> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
-  for await (const _chunk of response.body ?? []);
-}
-
 async function httpRound(sides: readonly Side[]): Promise<void> {
-  const bytes = randomFillSync(Buffer.allocUnsafe(sizeMib * mib));
+  const bytes = randomFillSync(Buffer.allocUnsafe(blobMib * mib));
+  const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const file = join(root, 'blob');
+  writeFileSync(file, bytes);
   for (const side of sides) {
-    const digest = await timed(side, 'http push', async () => pushBlob(side.push, 'bench/http', bytes));
+    const start = await fetch(`http://${side.push}/v2/bench/http/blobs/uploads/`, { method: 'POST' });
+    const location = new URL(start.headers.get('location') ?? '', `http://${side.push}`);
+    location.searchParams.set('digest', digest);
+    await sync();
+    const pushSec = await timed(side, 'http push', async () => curl('-T', file, '-H', 'Expect:', location.href));
+    const syncStartMs = performance.now();
+    await sync();
+    note(side, 'http push, and on disk', pushSec + (performance.now() - syncStartMs) / 1000);
     const url = `http://${side.pull}/v2/bench/http/blobs/${digest}`;
-    await timed(side, 'http pull, cold', async () => drain(url));
-    await timed(side, 'http pull, warm', async () => drain(url));
+    await timed(side, 'http pull, cold', async () => curl(url));
+    await sync();
+    await timed(side, 'http pull, warm', async () => curl(url));
   }
 }
 
-async function measure(cluster: TestCluster, plain: string, engine: DockerEngine): Promise<void> {
-  const sides: Side[] = [
-    { name: 'shoal', push: cluster.registry('proxy-1'), pull: cluster.registry('agent-1') },
-    { name: 'docker-registry', push: plain, pull: plain },
-  ];
-  for (let round = 1; round <= roundCount; round += 1) {
-    if (!values.json) process.stderr.write(`round ${round} of ${roundCount}\n`);
-    await dockerRound(sides, engine, round);
-    await httpRound(sides);
-    sides.reverse();
-  }
-}
-
-function report(): void {
-  const megabytes = (sizeMib * mib) / 1e6;
+function report(sides: readonly Side[]): void {
+  const rate = (side: string, figure: Figure): number => {
+    const sizeMib = figure.startsWith('docker') ? imageMib : blobMib;
+    return (sizeMib * mib) / 1e6 / median(seconds.get(`${side} ${figure}`) ?? []);
+  };
+  const names = sides.map(({ name }) => name).filter((name) => name !== plainName);
   const rows = figures.map((figure) => {
-    const shoal = megabytes / median(seconds.get(`shoal ${figure}`) ?? []);
-    const plain = megabytes / median(seconds.get(`docker-registry ${figure}`) ?? []);
-    return { figure, shoalMbPerSec: shoal, dockerRegistryMbPerSec: plain, ratio: shoal / plain };
+    const plain = rate(plainName, figure);
+    const shoal = names.map((name) => ({ name, mbPerSec: rate(name, figure), ratio: rate(name, figure) / plain }));
+    return { figure, dockerRegistryMbPerSec: plain, shoal };
   });
-  if (values.json) process.stdout.write(`${JSON.stringify({ sizeMib, roundCount, rows }, null, 2)}\n`);
+  if (values.json) process.stdout.write(`${JSON.stringify({ blobMib, imageMib, roundCount, rows }, null, 2)}\n`);
   else {
     printTable(
-      ['', 'Shoal MB/s', 'docker-registry MB/s', 'ratio'],
-      rows.map((row) => [row.figure, row.shoalMbPerSec.toFixed(0), row.dockerRegistryMbPerSec.toFixed(0), row.ratio.toFixed(2)]),
+      ['MB/s', plainName, ...names.flatMap((name) => [name, 'ratio'])],
+      rows.map(({ figure, dockerRegistryMbPerSec, shoal }) => [
+        figure,
+        dockerRegistryMbPerSec.toFixed(0),
+        ...shoal.flatMap(({ mbPerSec, ratio }) => [mbPerSec.toFixed(0), ratio.toFixed(2)]),
+      ]),
     );
   }
 }
 
-const root = tempDir('bench');
-await using cluster = await startCluster({ directory: join(root, 'cluster') });
-await using engine = await DockerEngine.start(join(root, 'engine'));
-const plain = await startPlainRegistry(join(root, 'plain'));
-try {
-  await measure(cluster, plain.address, engine);
-} finally {
-  await end(plain.child);
+const root = mkdtempSync(join(values.directory, 'shoal-bench-'));
+process.once('exit', () => rmSync(root, { recursive: true, force: true, maxRetries: 5 }));
+await using three = await startCluster({ directory: join(root, 'three'), agents: 1, args: ['--replicas', '2'] });
+await using one = await startCluster({ directory: join(root, 'one'), agents: 1, origins: 1 });
+await using plain = await new PlainRegistry({ root: join(root, 'plain') }).start();
+const sides: Side[] = [
+  { name: plainName, push: plain.address, pull: plain.address },
+  { name: '3 origins, 2 owners', push: three.registry('proxy-1'), pull: three.registry('agent-1') },
+  { name: '1 origin', push: one.registry('proxy-1'), pull: one.registry('agent-1') },
+];
+await using engine = imageMib === 0 ? undefined : await DockerEngine.start(join(root, 'engine'));
+for (let round = 1; round <= roundCount; round += 1) {
+  process.stderr.write(`round ${round} of ${roundCount}\n`);
+  if (engine !== undefined) await dockerRound(sides, engine, round);
+  await httpRound(sides);
+  sides.push(...sides.splice(0, 1));
 }
-report();
+report([...sides].sort((a, b) => b.name.localeCompare(a.name)));

@@ -24,6 +24,7 @@ interface Flags {
   readonly dir: string;
   readonly agents: number;
   readonly origins: number;
+  readonly replicas: number;
   readonly proxies: number;
   readonly proxyPort: number;
   readonly agentPort: number;
@@ -43,6 +44,7 @@ export function devclusterCommand(): Command {
     .option('--dir <folder>', 'where everything lies', '.shoal')
     .option('--agents <n>', 'number of agents', whole(1, 50), 2)
     .option('--origins <n>', 'number of origins', whole(1, 20), 3)
+    .option('--replicas <n>', 'owners of each blob', whole(1, 20), 3)
     .option('--proxies <n>', 'number of proxies', whole(1, 20), 1)
     .option(
       '--proxy-port <port>',

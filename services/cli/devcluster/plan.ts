@@ -8,6 +8,8 @@ export interface DevclusterOptions {
   readonly directory: string;
   readonly agentCount: number;
   readonly originCount: number;
+  /** Owners of each blob; all origins when there are fewer. */
+  readonly replicas: number;
   readonly proxyCount: number;
   /** Registry of the first proxy, its gRPC port directly behind; the next proxies follow in the same way. */
   readonly proxyPort: number;
@@ -51,7 +53,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
   const origins = originIds.map((id, index) => ({ id, endpoint: `${host}:${options.originPort + index}` }));
   const trackers = [{ id: 'tracker-1', endpoint: `${host}:${options.originPort + options.originCount}` }];
   const buildIndexes = [{ id: 'build-index-1', endpoint: `${host}:${options.originPort + options.originCount + 1}` }];
-  const ring = { members: origins, replicas: Math.min(3, options.originCount) };
+  const ring = { members: origins, replicas: Math.min(options.replicas, options.originCount) };
   const data = (id: string): string => join(directory, 'data', id);
   const node = (seed: { role: ClusterNode['role']; id: string; grpc: string; registry?: string }, config: object): PlannedNode => ({
     ...seed,

@@ -26,6 +26,8 @@ export const limitsPart = z
     requestsPerSecond: count('requestsPerSec'),
     /** Per login and address: requests at once after a pause. */
     burst: count('requestBurst'),
+    /** How long a client may take to send the head of a request. */
+    headTimeout: duration('headersTimeoutMs'),
     /** How long a body may stand still. */
     bodyIdle: duration('bodyIdleMs'),
     /** Least bytes per second of a body, in either direction, over `bodyWindow`; 0 is none. */
@@ -43,6 +45,7 @@ export function limitsOf(limits: z.infer<typeof limitsPart>): Partial<RegistryLi
     uploadsPerClient: limits.uploads,
     requestsPerSec: limits.requestsPerSecond,
     requestBurst: limits.burst,
+    headersTimeoutMs: limits.headTimeout,
     bodyIdleMs: limits.bodyIdle,
     bodyBytesPerSecMin: limits.bodyPerSecond,
     bodyWindowMs: limits.bodyWindow,

@@ -4,14 +4,16 @@
  */
 import { randomBytes } from 'node:crypto';
 import { AppError, type Clock, type Counter, type Meter } from '#core';
-import { ChunkFrame, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
+import { ChunkFrame, chunkSizeBytesMax, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
 
 export interface UploadSourceOptions {
-  /**
-   * Bodies on their way at a time; 128 by default. Each has some five messages of 256 KiB in memory: one that is gathered, two that wait, and what
-   * the transport and the socket hold; so 160 MiB in all.
-   */
+  /** Bodies on their way at a time; 768 by default, fewer than the streams of a connection, and more than one client may have. */
   readonly bodiesMax?: number;
+  /**
+   * Bodies that are fast enough to fill messages of 256 KiB and may do so; 128 by default, those of others are of 32 KiB. Some five messages of a body
+   * are in memory: one that is gathered, two that wait, and what the transport and the socket hold; so 260 MiB in all.
+   */
+  readonly fastBodiesMax?: number;
   /** Bodies that wait for one of these; 1,024 by default. Meanwhile their clients are not read. */
   readonly waitingMax?: number;
   /** How long an origin may take nothing although there is something to take, in milliseconds; 5 minutes by default, since after its restart it hashes what it has. */
@@ -36,7 +38,11 @@ const gatherMs = 100;
 /** How long an origin may take to put away what it was sent when the client has gone, in milliseconds. */
 const settleMs = 5000;
 
+/** Messages of bodies that are slow, or have just begun. */
+const smallMessageBytes = 32 * 1024;
+
 interface Body {
+  readonly lane: FastLane;
   readonly origin: string;
   readonly bytes: AsyncIterable<Uint8Array>;
   readonly watch: IdleWatch;
@@ -54,11 +60,13 @@ export class UploadSource {
   readonly #sentBytes: Counter;
   readonly #offered = new Map<string, Body>();
   readonly #waiters: (() => void)[] = [];
+  readonly #lane: FastLane;
   #runningCount = 0;
 
   constructor(options: UploadSourceOptions, deps: UploadSourceDeps) {
-    this.#options = { bodiesMax: 128, waitingMax: 1024, originIdleMs: 300_000, ...options };
+    this.#options = { bodiesMax: 768, fastBodiesMax: 128, waitingMax: 1024, originIdleMs: 300_000, ...options };
     this.#deps = deps;
+    this.#lane = new FastLane(this.#options.fastBodiesMax);
     this.#sentBytes = deps.meter.counter('shoal_upload_source_bytes', 'Bytes of uploads sent on to origins');
     deps.meter.gauge('shoal_upload_source_bodies', 'Bodies of uploads on their way to origins', () => this.#runningCount);
   }
@@ -90,7 +98,7 @@ export class UploadSource {
     const watch = new IdleWatch(this.#options.originIdleMs, clock, () =>
       abort.abort(new AppError('unavailable', 'the origin takes no more bytes of this upload; try again', { retryAfterMs: 1000 })),
     );
-    const body: Body = { origin, bytes, watch, failure: undefined, closed: false, wake: () => undefined };
+    const body: Body = { lane: this.#lane, origin, bytes, watch, failure: undefined, closed: false, wake: () => undefined };
     let cancelSettling = (): void => undefined;
     const onGone = (): void => {
       cancelSettling = clock.after(settleMs, () => abort.abort(signal.reason));
@@ -172,7 +180,7 @@ async function* gathered(body: Body, clock: Clock): AsyncGenerator<Buffer> {
     }
     throw error;
   } finally {
-    batch.stop();
+    batch.end();
     body.watch.originsTurn();
     // One that is waiting ends only when its wait does, so nobody waits for it here.
     if (!ended) void iterator.return?.().catch(() => undefined);
@@ -185,7 +193,7 @@ async function* messagesOf(iterator: AsyncIterator<Uint8Array>, batch: Batch, bo
     body.watch.clientsTurn();
     const item = await Promise.race([next, batch.due]);
     if (body.closed) throw new AppError('cancelled', 'the chunk is not asked for any more');
-    if (item === undefined) yield* batch.take();
+    if (item === undefined) yield* batch.takeDue();
     else if (item.done === true) break;
     else {
       yield* batch.fill(item.value);
@@ -197,10 +205,31 @@ async function* messagesOf(iterator: AsyncIterator<Uint8Array>, batch: Batch, bo
   yield* batch.take();
 }
 
+/** How many bodies may have large messages. */
+class FastLane {
+  readonly #placesMax: number;
+  #takenCount = 0;
+
+  constructor(placesMax: number) {
+    this.#placesMax = placesMax;
+  }
+
+  enter(): boolean {
+    if (this.#takenCount >= this.#placesMax) return false;
+    this.#takenCount += 1;
+    return true;
+  }
+
+  leave(): void {
+    this.#takenCount -= 1;
+  }
+}
+
 /** Gathers bytes until a message is full, or due although it is not. */
 class Batch {
   readonly #body: Body;
   readonly #clock: Clock;
+  #isFast = false;
   /** Made with its first byte: the last one of a body would be for nothing. */
   #frame: ChunkFrame | undefined;
   #due: Promise<undefined>;
@@ -221,15 +250,24 @@ class Batch {
   *fill(bytes: Uint8Array): Generator<Buffer> {
     for (let at = 0; at < bytes.byteLength; ) {
       this.#cancel ??= this.#clock.after(gatherMs, () => this.#body.wake());
-      this.#frame ??= new ChunkFrame();
+      this.#frame ??= new ChunkFrame(this.#isFast ? chunkSizeBytesMax : smallMessageBytes);
       at += this.#frame.add(at === 0 ? bytes : bytes.subarray(at));
-      if (this.#frame.isFull) yield* this.take();
+      if (this.#frame.isFull) {
+        this.#isFast ||= this.#body.lane.enter();
+        yield* this.take();
+      }
     }
+  }
+
+  /** What there is, since it waits for too long: the body is slow. */
+  *takeDue(): Generator<Buffer> {
+    this.#slowDown();
+    yield* this.take();
   }
 
   /** The message, unless it is empty; the next one begins. It is the origin's turn then. */
   *take(): Generator<Buffer> {
-    this.stop();
+    this.#stop();
     this.#due = this.#newDue();
     const frame = this.#frame;
     this.#frame = undefined;
@@ -239,7 +277,18 @@ class Batch {
     this.#body.watch.clientsTurn();
   }
 
-  stop(): void {
+  /** The body has ended. */
+  end(): void {
+    this.#stop();
+    this.#slowDown();
+  }
+
+  #slowDown(): void {
+    if (this.#isFast) this.#body.lane.leave();
+    this.#isFast = false;
+  }
+
+  #stop(): void {
     this.#cancel?.();
     this.#cancel = undefined;
   }

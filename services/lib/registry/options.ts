@@ -39,7 +39,7 @@ export interface RegistryLimits {
   readonly lingerMs: number;
   /** Requests of one client at a time. Hundreds of build machines behind one address, with a few transfers each, stay below. */
   readonly requestsPerClient: number;
-  /** Uploads of one client at a time. Docker opens 5, containerd one a layer. */
+  /** Uploads of one client at a time. Docker opens 5, containerd one a layer. A proxy has places for more, so that one client cannot take them all. */
   readonly uploadsPerClient: number;
   /** Requests per second of one client, in the long run. */
   readonly requestsPerSec: number;
@@ -73,10 +73,10 @@ export const limitBounds: Readonly<Record<keyof RegistryLimits, Bounds>> = {
   pageBytes: { default: 3 * mib, min: 1024, max: 4 * mib },
   ranges: { default: 1024, min: 1, max: 4096 },
   tagsPerPut: { default: 64, min: 10, max: 1024 },
-  lingerBytes: { default: mib, min: 0, max: 64 * mib },
+  lingerBytes: { default: 16 * mib, min: 0, max: 64 * mib },
   lingerMs: { default: 5 * second, min: 10, max: 60 * second },
   requestsPerClient: { default: 4096, min: 1, max: 1_000_000 },
-  uploadsPerClient: { default: 1024, min: 1, max: 1_000_000 },
+  uploadsPerClient: { default: 512, min: 1, max: 1_000_000 },
   requestsPerSec: { default: 2000, min: 1, max: 1_000_000 },
   requestBurst: { default: 20_000, min: 1, max: 10_000_000 },
   clientsTracked: { default: 20_000, min: 1, max: 1_000_000 },

@@ -1,7 +1,6 @@
 /** The HTTP server of the surface: Fastify, its limits, admission, and a shutdown that lets running replies finish. */
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
-import type { Duplex } from 'node:stream';
 import type { SecureContextOptions } from 'node:tls';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from 'fastify';
 import { AppError, type CallOptions, type Clock, type ImageStore, type Logger, type Meter, nullTracer, type Tracer } from '#core';
@@ -11,11 +10,12 @@ import { type AuditRecord, auditOf } from './audit.ts';
 import { type BodyLimits, contentLengthOf, hasBody, readBody } from './body.ts';
 import { type Call, headerOf, type Surface } from './call.ts';
 import { Clients, clientKeyOf } from './clients.ts';
+import { Connections } from './connections.ts';
 import { dispatch } from './dispatch.ts';
 import { RegistryError, toRegistryError } from './errors.ts';
 import { type RegistryEvents, type RequestEvents, registryEvents } from './events.ts';
 import { evidenceOf, originOf } from './evidence.ts';
-import { type RegistryOptions, type RegistrySettings, type RegistryTls, settingsOf } from './options.ts';
+import { type RegistryOptions, type RegistrySettings, type RegistryTls, type RegistryTlsSource, settingsOf } from './options.ts';
 import { parseTarget, type Target } from './router.ts';
 import { type SendDeps, send } from './send.ts';
 
@@ -65,6 +65,7 @@ class Server implements RegistryServer {
   readonly #events: RegistryEvents;
   readonly #tracer: Tracer;
   readonly #clients: Clients;
+  readonly #connections = new Connections();
   /** Fastify refuses a Content-Type it cannot parse, so it gets another and the handlers read this. */
   readonly #contentTypes = new WeakMap<IncomingMessage, string>();
   #isDraining = false;
@@ -80,14 +81,14 @@ class Server implements RegistryServer {
     this.#clients = new Clients(settings.limits, deps);
     this.#app = fastify({
       logger: false,
-      serverFactory: serverFactory(settings),
+      serverFactory: serverFactory(settings, this.#connections),
       // Uploads may take hours; what is limited is how long a body stands still.
       requestTimeout: 0,
       keepAliveTimeout: settings.limits.keepAliveMs,
       return503OnClosing: false,
       forceCloseConnections: true,
       exposeHeadRoutes: false,
-      clientErrorHandler: answerClientError,
+      clientErrorHandler: (error, socket) => this.#connections.refuse(error, socket),
       frameworkErrors: (_error, request, reply) => this.#serve(request.raw, reply),
     });
     this.#route();
@@ -232,8 +233,14 @@ class Server implements RegistryServer {
     if (this.#isDraining) {
       throw new RegistryError('unavailable', 'the registry is shutting down; try another one', { headers: { 'retry-after': '1' } });
     }
-    if (!this.#settings.isAllowed(reply.request.raw.socket.remoteAddress)) {
+    const { raw } = reply.request;
+    if (!this.#settings.isAllowed(raw.socket.remoteAddress)) {
       throw new RegistryError('denied', 'this network may not use the registry');
+    }
+    // What Node lets pass, or refuses without a body.
+    const needsHost = raw.httpVersion !== '1.0';
+    if (raw.httpVersion === '0.9' || (needsHost && raw.headers.host === undefined)) {
+      throw new RegistryError('requestInvalid', 'the request is malformed: send HTTP/1.1 with a Host header');
     }
   }
 
@@ -273,65 +280,53 @@ class Server implements RegistryServer {
   }
 }
 
-function serverFactory({ limits, tls }: RegistrySettings): FastifyServerFactory {
+function serverFactory({ limits, tls }: RegistrySettings, connections: Connections): FastifyServerFactory {
   const common = {
     maxHeaderSize: limits.headerBytes,
     keepAliveTimeout: limits.keepAliveMs,
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: 0,
     noDelay: true,
+    requireHostHeader: false,
+    connectionsCheckingInterval: Math.min(30_000, limits.headersTimeoutMs),
     // Larger than Node's default, so that a fast disk or peer is not stopped after every chunk.
     highWaterMark: 256 * 1024,
   };
   return (handler) => {
-    if (tls === undefined) return http.createServer(common, handler);
-    // HTTP/2 gains these clients nothing and differs in how connections end.
-    const server = https.createServer(
-      {
-        ...common,
-        ...secureContextOf(tls.current()),
-        ALPNProtocols: ['http/1.1'],
-        handshakeTimeout: limits.headersTimeoutMs,
-        requestCert: tls.clientCertificates !== 'none',
-        rejectUnauthorized: tls.clientCertificates === 'required',
-      },
-      handler,
-    );
-    const forget = tls.onChange((material) => server.setSecureContext(secureContextOf(material)));
-    server.once('close', forget);
+    const server = tls === undefined ? http.createServer(common, handler) : secureServer(common, tls, limits.headersTimeoutMs, handler);
+    // Before Fastify's own, which goes on later: the bytes behind this request may already be the next one.
+    server.prependListener('request', (request, response) => connections.follow(request, response));
+    // An expectation that nobody knows is no reason to refuse the request.
+    server.on('checkExpectation', handler);
     return server;
   };
 }
 
+/** HTTP/2 gains these clients nothing and differs in how connections end. */
+function secureServer(
+  common: http.ServerOptions,
+  tls: RegistryTlsSource,
+  handshakeTimeout: number,
+  handler: http.RequestListener,
+): https.Server {
+  const server = https.createServer(
+    {
+      ...common,
+      ...secureContextOf(tls.current()),
+      ALPNProtocols: ['http/1.1'],
+      handshakeTimeout,
+      requestCert: tls.clientCertificates !== 'none',
+      rejectUnauthorized: tls.clientCertificates === 'required',
+    },
+    handler,
+  );
+  const forget = tls.onChange((material) => server.setSecureContext(secureContextOf(material)));
+  server.once('close', forget);
+  return server;
+}
+
 function secureContextOf({ certPem, keyPem, clientCaPem }: RegistryTls): SecureContextOptions {
   return { cert: certPem, key: keyPem, ...(clientCaPem === undefined ? {} : { ca: clientCaPem }), minVersion: 'TLSv1.2' };
-}
-
-/** What is not HTTP: a broken request, a head that is too large, or a TLS greeting on a plain port. */
-function answerClientError(error: Error & { readonly code?: string }, socket: Duplex): void {
-  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const answer = refusal(clientErrorOf(error.code));
-  const head = [
-    `HTTP/1.1 ${answer.status} ${http.STATUS_CODES[answer.status] ?? ''}`,
-    'connection: close',
-    'docker-distribution-api-version: registry/2.0',
-    ...Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}`),
-  ].join('\r\n');
-  socket.end(`${head}\r\n\r\n${Buffer.isBuffer(answer.body) ? answer.body.toString() : ''}`, () => socket.destroy());
-}
-
-function clientErrorOf(code: string | undefined): RegistryError {
-  switch (code) {
-    case 'HPE_HEADER_OVERFLOW':
-      return new RegistryError('headerTooLarge', 'the head of the request is too large');
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return new RegistryError('requestTimeout', 'the request came too slowly');
-    default:
-      return new RegistryError('requestInvalid', 'this is not an HTTP request');
-  }
 }
 
 function describe(error: unknown): Readonly<Record<string, unknown>> {

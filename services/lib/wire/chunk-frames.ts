@@ -17,8 +17,14 @@ const waitingCountMax = 2;
 /** A message that is being gathered. */
 export class ChunkFrame {
   // Not from Node's shared pool: a frame lives as long as the transport needs it.
-  readonly #bytes = Buffer.allocUnsafeSlow(headerRoomBytes + chunkSizeBytesMax);
+  readonly #bytes: Buffer;
   #endByte = headerRoomBytes;
+
+  /** Room for `sizeBytes`, at most {@link chunkSizeBytesMax}. */
+  constructor(sizeBytes: number = chunkSizeBytesMax) {
+    assert(sizeBytes > 0 && sizeBytes <= chunkSizeBytesMax, 'a message has its bounds');
+    this.#bytes = Buffer.allocUnsafeSlow(headerRoomBytes + sizeBytes);
+  }
 
   get isEmpty(): boolean {
     return this.#endByte === headerRoomBytes;

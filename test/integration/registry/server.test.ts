@@ -177,6 +177,68 @@ describe('requests that are no HTTP or too much', () => {
     assert.match(await say(`GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`), /^HTTP\/1.1 431 /);
   });
 
+  it('behind a good request are refused after its reply', async () => {
+    await using harness = await startHarness();
+    const socket = harness.connect();
+    socket.write('GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n');
+    assert.match(await readAll(socket), /^HTTP\/1.1 200 OK\r\n[\s\S]*\{\}HTTP\/1.1 400 Bad Request\r\n/);
+  });
+
+  it('never get their refusal into the middle of a reply', async () => {
+    const chunk = Buffer.alloc(1000, 'x');
+    let goOn = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const digest = digestOf(chunk);
+    const store = (memory: import('#registry').MemoryImageStore) => ({
+      writer: undefined,
+      reader: Object.assign(Object.create(memory.reader), {
+        openBlob: async () => ({
+          sizeBytes: 2000,
+          async *read() {
+            yield chunk;
+            await gate;
+            yield chunk;
+          },
+          [Symbol.asyncDispose]: async () => undefined,
+        }),
+      }),
+    });
+    await using harness = await startHarness({ store });
+    const socket = harness.connect();
+    let said = '';
+    socket.on('data', (data) => {
+      said += data;
+    });
+    const ended = new Promise((resolve) => socket.once('close', resolve));
+    socket.write(`GET /v2/a/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await until(() => said.endsWith('x'));
+    socket.write('nonsense\r\n\r\n');
+    // Another connection that is refused meanwhile shows that the server has read this one.
+    const other = harness.connect();
+    other.write('nonsense\r\n\r\n');
+    await readAll(other);
+    goOn();
+    await ended;
+    const [body = '', ...rest] = said.slice(said.indexOf('\r\n\r\n') + 4).split('HTTP/1.1 400 ');
+    assert.deepEqual([body.length, rest.length], [2000, 1]);
+  });
+
+  it('have a host and a version', async () => {
+    await using harness = await startHarness();
+    for (const head of ['GET /v2/ HTTP/1.1\r\nConnection: close', 'GET /v2/']) {
+      const socket = harness.connect();
+      socket.write(`${head}\r\n\r\n`);
+      assert.match(await readAll(socket), /400[\s\S]*"UNSUPPORTED"[\s\S]*with a Host header/);
+    }
+  });
+
+  it('may expect what nobody knows', async () => {
+    await using harness = await startHarness();
+    assert.equal((await harness.ask('GET', '/v2/', { headers: { expect: 'miracles' } })).status, 200);
+  });
+
   it('may have a head of 60 KB', async () => {
     await using harness = await startHarness();
     assert.equal((await harness.ask('GET', '/v2/', { headers: { authorization: `Bearer ${'x'.repeat(60_000)}` } })).status, 200);
