@@ -1,4 +1,5 @@
 /** The serving end of exchanges: reads the small frames of a downloader, sends pieces with backpressure. */
+import { constants } from 'node:http2';
 import { type handleBidiStreamingCall, type ServerDuplexStream, status as Status } from '@grpc/grpc-js';
 import {
   AppError,
@@ -16,6 +17,7 @@ import { type Accepted, ExchangeRequest } from '#gen/shoal/peer/v1/exchange';
 import { digestFromProto } from './codec.ts';
 import { checkedIndexes, indexChunks, refusalToProto } from './exchange-frames.ts';
 import type { HandlerDeps } from './handlers.ts';
+import { http2StreamOf } from './http2-stream.ts';
 import { exchangeRequestSizeBytesMax } from './limits.ts';
 import { encodeFrame, encodePiece } from './piece-frames.ts';
 import { statusFromError } from './status.ts';
@@ -24,6 +26,7 @@ import type { ExchangeRefusal, InboundExchange, InboundExchangeEvents, PieceFram
 export interface ExchangeServerDeps extends HandlerDeps {
   readonly sentBytes: Counter;
   readonly openTimeoutMs: number;
+  readonly flushTimeoutMs: number;
 }
 
 /** Frames that may wait for the receiver before its own are not read any more; each frame of requests adds at most 256. */
@@ -134,6 +137,7 @@ class ServedExchange implements InboundExchange {
     this.#stream.end();
     this.#closed(undefined);
   }
+
   #received(bytes: Buffer, accept: (exchange: InboundExchange) => void): void {
     if (this.#state === 'closed') return;
     try {
@@ -192,8 +196,17 @@ class ServedExchange implements InboundExchange {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     this.#release();
+    this.#resetLater();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(goneError());
     this.#events?.closed(error);
+  }
+
+  /** A receiver that takes nothing would keep what waits for it in memory for as long as its connection lives. */
+  #resetLater(): void {
+    const transport = http2StreamOf(this.#stream);
+    if (transport === undefined || transport.closed) return;
+    const cancelTimer = this.#deps.clock.after(this.#deps.flushTimeoutMs, () => transport.close(constants.NGHTTP2_CANCEL));
+    transport.once('close', cancelTimer);
   }
 }
 

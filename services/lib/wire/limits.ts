@@ -14,6 +14,8 @@ export const flowControlWindowBytes = 4 * 1024 * 1024;
 export const callTimeoutMsDefault = 10_000;
 /** How long a dialled exchange waits for `accepted` or `refused`, and a server for the hello. */
 export const exchangeOpenTimeoutMsDefault = 10_000;
+/** What waits in an exchange that was closed, at most two pieces, is dropped when its receiver has not taken it by then. */
+export const exchangeFlushTimeoutMs = 10_000;
 /** Attempts of an idempotent call in all. */
 export const attemptCountMax = 3;
 /** Wait before the second attempt, doubled after each: short, because a caller waits. Jittered by half. */

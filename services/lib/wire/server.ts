@@ -13,6 +13,7 @@ import { grpcHandler, type HandlerDeps } from './handlers.ts';
 import {
   concurrentStreamCountMaxDefault,
   drainGraceMsDefault,
+  exchangeFlushTimeoutMs,
   exchangeOpenTimeoutMsDefault,
   keepaliveMs,
   keepaliveTimeoutMs,
@@ -107,6 +108,7 @@ export class WireServer implements AsyncDisposable {
         ...this.#handlerDeps,
         sentBytes: pieceBytesCounter('sent', this.#deps.meter),
         openTimeoutMs: this.#options.exchangeOpenTimeoutMs ?? exchangeOpenTimeoutMsDefault,
+        flushTimeoutMs: exchangeFlushTimeoutMs,
       }),
       fetchBlob: grpcHandler(PeerServiceService.fetchBlob, handlers.fetchBlob, this.#handlerDeps),
     });

@@ -17,6 +17,7 @@ import {
 // The tests of malformed frames speak to the server without the pool.
 import { channelCredentials, RenewingCertificateProvider, RenewingServerCredentials } from '../../../services/lib/wire/credentials.ts';
 import { encodeFrame } from '../../../services/lib/wire/piece-frames.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
 import { deferred, Mesh, type TestServer } from './mesh.ts';
 
 const agent = { role: 'agent', id: 'seed' } as const;
@@ -255,6 +256,33 @@ test('a piece that waits for a receiver that goes away is rejected', async (t) =
   await settle(() => got);
   exchange.close();
   assert.ok(isAppError(await failed.promise, 'unavailable'));
+});
+
+test('what waits for a receiver that reads nothing is dropped some time after the exchange is closed', async (t) => {
+  const mesh = await Mesh.open(t);
+  const clock = new ManualClock();
+  const closed = deferred();
+  const accept = (exchange: InboundExchange): void => {
+    const requested = (): void => {
+      for (const index of [0, 1, 2]) void exchange.piece(index, pieceFrame(3 * mebibyte)).catch(nothing);
+      exchange.close();
+      closed.resolve();
+    };
+    exchange.listen(serverEvents({ requested }));
+    exchange.accept(Bitfield.full(3));
+  };
+  const peerService = { exchange: accept, fetchBlob: async () => ({ data: Buffer.from('tiny') }) };
+  const { target } = await mesh.serve(agent, (server) => server.addPeerService(peerService), {}, undefined, { clock });
+  const stream = await openRaw(t, mesh, target);
+  stream.write(hello);
+  stream.write(ExchangeRequest.encode({ frame: { $case: 'request', request: { pieces: [0, 1, 2] } } }).finish());
+  await closed.promise;
+  clock.advance(10_000);
+  const ended = deferred<string>();
+  stream.on('error', (error) => ended.resolve(error.message));
+  stream.on('end', () => ended.resolve('everything came'));
+  stream.on('data', nothing);
+  assert.match(await ended.promise, /CANCELLED/);
 });
 
 test('a peer that cannot be reached closes the exchange as unavailable', async (t) => {

@@ -60,6 +60,7 @@ test('one who does not read refusals is not read, until it does', async () => {
       logger: silentLogger,
       sentBytes: nullMeter.counter('sent', 'Sent.'),
       openTimeoutMs: 1000,
+      flushTimeoutMs: 1000,
     },
   );
   handle(stream as unknown as ServerDuplexStream<Buffer, Buffer>);
