@@ -1,7 +1,7 @@
 /**
  * One hop with everything in it: a blob goes from one PeerNode to another, each a process of its own with a store on disk, over mutual TLS.
  * Prints MB/s, CPU seconds per GB and peak RSS of each side, and the time to the first byte of a cold reader.
- * `node --import tsx test/bench/peer.ts [sizeMiB] [folder]`, 1024 MiB by default.
+ * `node --import tsx test/bench/peer.ts [sizeMiB] [folder] [--json]`, 1024 MiB by default.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
@@ -10,6 +10,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import { type Metainfo, MetainfoBuilder, type NodeIdentity, nullMeter, parseDigest, peerIdOf, SeededRng, silentLogger } from '#core';
 import { PeerNode } from '#peer';
 import { createAuthority, issueLeaf, parseTlsMaterial, StaticCertificateSource, type TlsMaterial } from '#pki';
@@ -127,6 +129,8 @@ async function leech(job: Job): Promise<Usage> {
 
 /** A child process: takes its job, answers, and for a seeder answers once more when told to end. */
 async function child(): Promise<void> {
+  // As the services do; see one-hop.ts.
+  setFlagsFromString('--no-concurrent-array-buffer-sweeping');
   const [job] = (await once(process, 'message')) as [Job];
   if (job.role === 'prepare') process.send?.(await prepare(job));
   else if (job.role === 'leech') process.send?.(await leech(job));
@@ -165,8 +169,10 @@ function print(name: string, { cpuSeconds, rssMib }: Usage, sizeBytes: number): 
 }
 
 async function main(): Promise<void> {
-  const sizeBytes = Number(process.argv[2] ?? 1024) * mib;
-  const root = await mkdtemp(join(process.argv[3] ?? tmpdir(), 'shoal-bench-'));
+  const { values, positionals } = parseArgs({ options: { json: { type: 'boolean', default: false } }, allowPositionals: true });
+  const sizeBytes = Number(positionals[0] ?? 1024) * mib;
+  const root = await mkdtemp(join(positionals[1] ?? tmpdir(), 'shoal-bench-'));
+  const runs: object[] = [];
   try {
     const authority = await createAuthority({ cluster: 'bench' }, { clock });
     const materialOf = async (identity: NodeIdentity): Promise<TlsMaterial> => {
@@ -174,7 +180,8 @@ async function main(): Promise<void> {
       return parseTlsMaterial({ caPem: authority.certPem, certPem: leaf.certPem, keyPem: leaf.keyPem }, clock.wallMs());
     };
     const metainfo = await answerOf<Metainfo>(start({ role: 'prepare', root: join(root, 'seeder'), sizeBytes }));
-    process.stdout.write(`${sizeBytes / mib} MiB in ${metainfo.pieceCount} pieces of ${metainfo.pieceLengthBytes / mib} MiB\n`);
+    if (!values.json)
+      process.stdout.write(`${sizeBytes / mib} MiB in ${metainfo.pieceCount} pieces of ${metainfo.pieceLengthBytes / mib} MiB\n`);
     for (const read of [false, true]) {
       const serving = start({ role: 'seed', root: join(root, 'seeder'), sizeBytes, material: await materialOf(seeder) });
       const endpoint = await answerOf<string>(serving);
@@ -183,14 +190,17 @@ async function main(): Promise<void> {
       const received = await answerOf<Usage>(start({ role: 'leech', root: target, sizeBytes, material, metainfo, endpoint, read }));
       serving.send('end');
       const sent = await answerOf<Usage>(serving);
+      await rm(target, { recursive: true });
+      runs.push({ read, sizeBytes, received, sent });
+      if (values.json) continue;
       const first = received.firstByteMs === undefined ? '' : `, first byte after ${received.firstByteMs.toFixed(1)} ms`;
       process.stdout.write(
         `${read ? 'fetch and read' : 'fetch, synced'}: ${(sizeBytes / 1e6 / received.seconds).toFixed(0)} MB/s${first}\n`,
       );
       print('  sending side', sent, sizeBytes);
       print('  receiving side', received, sizeBytes);
-      await rm(target, { recursive: true });
     }
+    if (values.json) process.stdout.write(`${JSON.stringify(runs)}\n`);
   } finally {
     await rm(root, { recursive: true, force: true });
   }

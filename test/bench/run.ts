@@ -4,7 +4,10 @@ import { spawnSync } from 'node:child_process';
 const programs: Readonly<Record<string, string>> = {
   'one-hop': 'pieces between two processes against a raw mTLS socket',
   peer: 'a blob between two nodes with disks',
+  cpu: 'where each CPU-second per GB goes',
+  memory: 'RSS of agents that download and seed a 10 GB blob (needs 21 GB of disk)',
   storage: 'the blob store alone',
+  events: 'what network events cost while nobody listens',
   tracker: 'announce streams of 3,000 agents on one tracker, and its recovery',
   'first-byte': 'from a GET of a cold 1 GB blob at an agent to its first byte',
   tiny: 'cold 10 KB blobs at an agent',

@@ -1,6 +1,6 @@
 /**
  * Cold tiny blobs at one agent: the time of each when they are asked for one after another, and of a thousand asked for at once over as many
- * connections as a container runtime uses.
+ * connections as a container runtime uses, by a process that has just started and again by one that has not.
  *
  *   node --import tsx test/bench/tiny.ts [--count 1000] [--kb 10] [--alone 100] [--connections 3,10] [--json]
  *
@@ -38,7 +38,7 @@ async function inParallel<T>(items: readonly T[], width: number, work: (item: T)
 
 await using cluster = await startCluster({ directory: tempDir('tiny'), agents: connectionCounts.length + 1 });
 const digests: string[] = [];
-await inParallel(Array.from({ length: Math.max(count, Number(values.alone)) }), 16, async () => {
+await inParallel(Array.from({ length: Math.max(2 * count, Number(values.alone)) }), 16, async () => {
   const bytes = randomBytes(Number(values.kb) * 1000);
   digests.push(`sha256:${createHash('sha256').update(bytes).digest('hex')}`);
   await pushBlob(cluster.registry('proxy-1'), repository, bytes);
@@ -68,7 +68,9 @@ async function pull(agent: string, blobs: readonly string[], connectionCount: nu
 
 const runs = [{ name: 'one after another', ...(await pull('agent-1', digests.slice(0, Number(values.alone)), 1)) }];
 for (const [index, connectionCount] of connectionCounts.entries()) {
-  runs.push({ name: `${connectionCount} connections`, ...(await pull(`agent-${index + 2}`, digests.slice(0, count), connectionCount)) });
+  const agent = `agent-${index + 2}`;
+  runs.push({ name: `${connectionCount} connections`, ...(await pull(agent, digests.slice(0, count), connectionCount)) });
+  runs.push({ name: '  the next', ...(await pull(agent, digests.slice(count, 2 * count), connectionCount)) });
 }
 if (values.json) {
   process.stdout.write(

@@ -40,6 +40,8 @@ export interface TinyDeps {
 
 /** Bytes that are answered with before the disk has them; beyond it answers wait for the disk. */
 const unstoredBytesMax = 16 * 1024 * 1024;
+/** Blobs that are written at a time: in a burst, what somebody waits for goes first. */
+const storingCountMax = 2;
 
 /** One tiny blob on its way. */
 interface Fetch {
@@ -55,6 +57,8 @@ export class TinyFetcher {
   readonly #deps: TinyDeps;
   readonly #running = new Map<Digest, Fetch>();
   readonly #unstored = new ByteBudget(unstoredBytesMax);
+  /** Counts blobs. */
+  readonly #storing = new ByteBudget(storingCountMax);
 
   constructor(options: ResolvedPeerOptions, deps: TinyDeps) {
     this.#options = options;
@@ -95,9 +99,11 @@ export class TinyFetcher {
     const startedMs = this.#deps.clock.nowMs();
     const bytes = await fetched.catch(() => undefined);
     if (bytes === undefined) return;
+    await this.#storing.take(1);
     try {
       await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
     } finally {
+      this.#storing.release(1);
       this.#unstored.release(bytes.byteLength);
     }
     const { directory, events, clock } = this.#deps;
