@@ -1,11 +1,11 @@
 /**
- * The rows a DiskBlobStore keeps in LMDB, and their binary forms. Layouts are little-endian and start with a version byte. Each write that
- * returns a promise is one transaction, durable when it resolves; it fails as `commit` does. Those whose names end in `Soon` are read back
- * at once and saved in the background, many in one transaction, in order with the others.
+ * The rows a DiskBlobStore keeps in LMDB, and their binary forms. Layouts are little-endian and start with a version byte. Each write
+ * is one transaction, durable when its promise resolves; it fails as `commit` does. Those whose names end in `Soon` are saved a little later.
  */
 import type { Database } from 'lmdb';
 import { AppError, type Digest, isDigest, type Metainfo, metainfoOf } from '#core';
 import { commit, type EmbeddedDb, openDatabase } from './database.ts';
+import { LateWrites } from './late-writes.ts';
 
 /** A complete blob. */
 export interface BlobRow {
@@ -34,34 +34,17 @@ export interface RunRow {
 const rowVersion = 1;
 const runKey = 'run';
 
-/** A write that nobody waits for. */
-interface LateWrite {
-  readonly state: 'partial' | 'complete';
-  readonly metainfo: Metainfo;
-  readonly apply: () => void;
-  /** A transaction with it failed. One that began later may have succeeded: what that wrote stays. */
-  failed: boolean;
-}
-
-/** So many rows wait in memory; beyond it their writers wait for the disk. */
-const lateCountMax = 4096;
-
 export class BlobRecords implements AsyncDisposable {
   readonly #db: EmbeddedDb;
   readonly #blobs: Database<Uint8Array, string>;
   readonly #partials: Database<Uint8Array, string>;
   readonly #metainfos: Database<Uint8Array, string>;
   readonly #run: Database<RunRow, string>;
-  readonly #onLateError: (error: unknown) => void;
-  /** Not yet part of a transaction, oldest first. */
-  readonly #late: LateWrite[] = [];
-  /** Of late writes that are not committed. */
-  readonly #lateWrites = new Map<Digest, LateWrite>();
-  #saving: Promise<void> | undefined;
+  readonly #late: LateWrites;
 
   private constructor(db: EmbeddedDb, onLateError: (error: unknown) => void) {
     this.#db = db;
-    this.#onLateError = onLateError;
+    this.#late = new LateWrites(db, onLateError);
     this.#blobs = db.openDB<Uint8Array, string>({ name: 'blobs', encoding: 'binary' });
     this.#partials = db.openDB<Uint8Array, string>({ name: 'partials', encoding: 'binary' });
     this.#metainfos = db.openDB<Uint8Array, string>({ name: 'metainfos', encoding: 'binary' });
@@ -79,13 +62,13 @@ export class BlobRecords implements AsyncDisposable {
   }
 
   async setRun(row: RunRow): Promise<void> {
-    await this.#commit(() => this.#run.putSync(runKey, row));
+    await commit(this.#db, () => this.#run.putSync(runKey, row));
   }
 
   /** Undefined when there is none or it cannot be read. */
   metainfo(digest: Digest): Metainfo | undefined {
-    const late = this.#lateWrites.get(digest);
-    if (late !== undefined) return late.metainfo;
+    const late = this.#late.metainfo(digest);
+    if (late !== undefined) return late;
     const bytes = this.#metainfos.get(digest);
     return bytes === undefined ? undefined : decodeMetainfo(digest, bytes);
   }
@@ -111,8 +94,7 @@ export class BlobRecords implements AsyncDisposable {
   /** Digests of complete blobs in order, after `after`. */
   *blobKeys(after: Digest | undefined): Generator<Digest> {
     const range = after === undefined ? {} : { start: after, exclusiveStart: true };
-    const late = [...this.#lateWrites].filter(([digest, { state }]) => state === 'complete' && (after === undefined || digest > after));
-    const waiting = late.map(([digest]) => digest).sort();
+    const waiting = this.#late.digests('complete', after);
     for (const key of this.#blobs.getKeys(range)) {
       if (!isDigest(key)) continue;
       while (waiting[0] !== undefined && waiting[0] < key) yield* waiting.splice(0, 1);
@@ -124,12 +106,12 @@ export class BlobRecords implements AsyncDisposable {
 
   /** Stores a complete blob's rows and drops those of its partial, in one transaction. */
   async putBlob(metainfo: Metainfo, row: BlobRow): Promise<void> {
-    await this.#commit(() => this.#setBlob(metainfo, row));
+    await this.#late.commit([metainfo.digest], () => this.#setBlob(metainfo, row), true);
   }
 
   /** As {@link putBlob}, without waiting for the disk unless very many such writes wait for it. */
   async putBlobSoon(metainfo: Metainfo, row: BlobRow): Promise<void> {
-    await this.#saveSoon({ state: 'complete', metainfo, apply: () => this.#setBlob(metainfo, row), failed: false });
+    await this.#late.add({ state: 'complete', metainfo, apply: () => this.#setBlob(metainfo, row) });
   }
 
   async updateBlob(digest: Digest, row: BlobRow): Promise<void> {
@@ -138,9 +120,14 @@ export class BlobRecords implements AsyncDisposable {
 
   async updateBlobs(rows: readonly (readonly [Digest, BlobRow])[]): Promise<void> {
     if (rows.length === 0) return;
-    await this.#commit(() => {
-      for (const [digest, row] of rows) this.#blobs.putSync(digest, encodeBlobRow(row));
-    });
+    const digests = rows.map(([digest]) => digest);
+    await this.#late.commit(
+      digests,
+      () => {
+        for (const [digest, row] of rows) this.#blobs.putSync(digest, encodeBlobRow(row));
+      },
+      false,
+    );
   }
 
   /** As {@link putBlobSoon}: until it is saved, a crash loses a partial blob that has just begun. */
@@ -149,14 +136,14 @@ export class BlobRecords implements AsyncDisposable {
       this.#metainfos.putSync(metainfo.digest, encodeMetainfo(metainfo));
       this.#partials.putSync(metainfo.digest, encodePartialRow(row));
     };
-    await this.#saveSoon({ state: 'partial', metainfo, apply, failed: false });
+    await this.#late.add({ state: 'partial', metainfo, apply });
   }
 
   async updatePartial(digest: Digest, row: PartialRow): Promise<void> {
-    await this.#commit(() => this.#partials.putSync(digest, encodePartialRow(row)));
+    await this.#late.commit([digest], () => this.#partials.putSync(digest, encodePartialRow(row)), false);
   }
 
-  /** Drops a blob's row of one state; the metainfo goes too unless `keepMetainfo`. */
+  /** Drops a blob's row of one state, and without `keepMetainfo` all there is of it. */
   async remove(digest: Digest, state: 'partial' | 'complete', options: { readonly keepMetainfo: boolean }): Promise<void> {
     await this.removeAll([digest], state, options);
   }
@@ -164,17 +151,18 @@ export class BlobRecords implements AsyncDisposable {
   /** {@link remove} for many blobs at once. */
   async removeAll(digests: readonly Digest[], state: 'partial' | 'complete', options: { readonly keepMetainfo: boolean }): Promise<void> {
     if (digests.length === 0) return;
-    await this.#commit(() => {
+    const change = (): void => {
       for (const digest of digests) {
         if (!options.keepMetainfo) this.#metainfos.removeSync(digest);
-        (state === 'complete' ? this.#blobs : this.#partials).removeSync(digest);
+        if (!options.keepMetainfo || state === 'complete') this.#blobs.removeSync(digest);
+        if (!options.keepMetainfo || state === 'partial') this.#partials.removeSync(digest);
       }
-    });
+    };
+    await this.#late.commit(digests, change, !options.keepMetainfo);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#saving;
-    if (this.#late.length > 0) await this.#commit(() => undefined).catch(this.#onLateError);
+    await this.#late.close();
     await this.#db.close();
   }
 
@@ -182,48 +170,6 @@ export class BlobRecords implements AsyncDisposable {
     this.#metainfos.putSync(metainfo.digest, encodeMetainfo(metainfo));
     this.#partials.removeSync(metainfo.digest);
     this.#blobs.putSync(metainfo.digest, encodeBlobRow(row));
-  }
-
-  async #saveSoon(write: LateWrite): Promise<void> {
-    this.#late.push(write);
-    this.#lateWrites.set(write.metainfo.digest, write);
-    if (this.#lateWrites.size > lateCountMax) await this.#commit(() => undefined);
-    this.#saving ??= this.#saveLate().finally(() => {
-      this.#saving = undefined;
-    });
-  }
-
-  #isSaved({ state, metainfo: { digest } }: LateWrite): boolean {
-    const exists = this.#blobs.doesExist(digest) || (state === 'partial' && this.#partials.doesExist(digest));
-    return exists && this.#metainfos.doesExist(digest);
-  }
-
-  /** One transaction after the other while there is something to save: what comes during a sync shares the next. */
-  async #saveLate(): Promise<void> {
-    try {
-      while (this.#late.length > 0) await this.#commit(() => undefined);
-    } catch (error) {
-      this.#onLateError(error);
-    }
-  }
-
-  /** Late writes go first, so that all rows change in the order of the calls. */
-  async #commit(change: () => void): Promise<void> {
-    const late = this.#late.splice(0);
-    try {
-      await commit(this.#db, () => {
-        for (const write of late) if (!write.failed || !this.#isSaved(write)) write.apply();
-        change();
-      });
-    } catch (error) {
-      for (const write of late) write.failed = true;
-      this.#late.unshift(...late);
-      throw error;
-    }
-    for (const write of late) {
-      const { digest } = write.metainfo;
-      if (this.#lateWrites.get(digest) === write) this.#lateWrites.delete(digest);
-    }
   }
 }
 
