@@ -4,6 +4,7 @@ import type { CloseReason, LinkId, RefusalReason } from '#swarm';
 import { type InboundExchange, pieceFrame } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
+import { rejectionOf } from './network-event.ts';
 import type { NetworkEvents } from './network-events.ts';
 import type { Shelf } from './shelf.ts';
 import { type Background, ByteBudget } from './waiting.ts';
@@ -102,8 +103,7 @@ export class InboundLinks {
     const { events } = this.#deps;
     if (events.active) {
       const { digest, exchange } = entry;
-      const rejection = reason === 'unknown-blob' ? 'not-have' : reason;
-      events.emit({ type: 'piece-rejected', digest, peer: exchange.peer, direction, piece, reason: rejection });
+      events.emit({ type: 'piece-rejected', digest, peer: exchange.peer, direction, piece, reason: rejectionOf(reason) });
     }
     entry.exchange.pieceRefused(piece, reason);
   }

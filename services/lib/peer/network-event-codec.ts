@@ -48,6 +48,7 @@ const rejections: Readonly<Record<PieceRejectionReason, PieceRejection>> = {
 
 const refusals: Readonly<Record<EventOf<'link-refused'>['reason'], RefusalReason>> = {
   busy: RefusalReason.BUSY,
+  crowded: RefusalReason.CROWDED,
   'not-have': RefusalReason.NOT_HAVE,
   draining: RefusalReason.DRAINING,
   'unknown-blob': RefusalReason.UNKNOWN_BLOB,

@@ -22,7 +22,7 @@ export type NetworkEvent =
   | ({ readonly type: 'link-down'; readonly reason: string; readonly wasUp: boolean } & OfLink)
   | ({
       readonly type: 'link-refused';
-      readonly reason: 'busy' | 'not-have' | 'draining' | 'unknown-blob';
+      readonly reason: 'busy' | 'crowded' | 'not-have' | 'draining' | 'unknown-blob';
       readonly retryAfterMs: number;
     } & OfLink)
   | ({ readonly type: 'piece-requested' } & OfPiece)
@@ -74,3 +74,11 @@ export interface TimedEvent {
 export function networkEventLine({ timeMs, event }: TimedEvent): string {
   return JSON.stringify({ time: new Date(timeMs).toISOString(), ...event });
 }
+
+/** A piece of a blob that the peer does not know of (any more) is one that it does not have; a crowded peer is a busy one. */
+export function rejectionOf(reason: EventReason<'link-refused'>): PieceRejectionReason {
+  if (reason === 'crowded') return 'busy';
+  return reason === 'unknown-blob' ? 'not-have' : reason;
+}
+
+type EventReason<T extends NetworkEvent['type']> = Extract<NetworkEvent, { readonly type: T; readonly reason: unknown }>['reason'];

@@ -4,7 +4,7 @@ import type { CloseReason, LinkId } from '#swarm';
 import type { ExchangeRefusal, OutboundExchange } from '#wire';
 import type { PeerChannels } from './deps.ts';
 import type { Engine } from './engine.ts';
-import type { PieceRejectionReason } from './network-event.ts';
+import { rejectionOf } from './network-event.ts';
 import type { NetworkEvents } from './network-events.ts';
 
 /** What a download wants to know of its links, for its watchdog and its messages. */
@@ -243,9 +243,4 @@ export class OutboundLinks {
     this.#beginWaiting(entry.digest);
     return entry;
   }
-}
-
-/** A piece of a blob that the peer does not know of (any more) is one that it does not have. */
-function rejectionOf(reason: ExchangeRefusal): PieceRejectionReason {
-  return reason === 'unknown-blob' ? 'not-have' : reason;
 }

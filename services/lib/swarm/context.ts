@@ -12,6 +12,8 @@ export interface SwarmContext {
   draining: boolean;
   /** The host reads no pieces for the moment. */
   readingPaused: boolean;
+  /** Blobs that are wanted and not complete. */
+  readonly downloadCount: number;
   readonly self: PeerId;
   readonly rng: Rng;
   readonly penalties: PenaltyBook;

@@ -1,5 +1,6 @@
 /** One blob this process wants: its sources, what was asked of them, and what became of it. */
 import { assert, type Bitfield, type Digest, type Metainfo, type PeerId, pieceSize } from '#core';
+import { Announcer } from './announcer.ts';
 import { chooseCandidate } from './candidate-choice.ts';
 import { CandidateList } from './candidate-list.ts';
 import type { SwarmContext } from './context.ts';
@@ -7,6 +8,7 @@ import type { Taker } from './intake.ts';
 import { type SwarmOptions, swarmLimits } from './options.ts';
 import { OutboundLink } from './outbound-link.ts';
 import { PiecePicker } from './piece-picker.ts';
+import { crowdedRestMs, owingLinkMax } from './places.ts';
 import { RequestLedger } from './request-ledger.ts';
 import { choosePiece, type ReaderWindow, type RequestView } from './requester.ts';
 import { SourceCounts } from './source-counts.ts';
@@ -30,6 +32,7 @@ export class Download implements Taker, RequestView {
   readonly picker: PiecePicker;
   readonly ledger: RequestLedger;
   readonly candidates: CandidateList;
+  readonly announcer: Announcer;
   readonly links: OutboundLink[] = [];
   readonly readers = new Map<ReaderId, ReaderWindow>();
   readonly sources = new SourceCounts();
@@ -41,8 +44,6 @@ export class Download implements Taker, RequestView {
   /** No requests before then: the disk refused a piece. */
   pausedUntilMs = 0;
   #writeFailureCount = 0;
-  #announceMs = 0;
-  #announceCount = 0;
   readonly #context: SwarmContext;
   readonly #writing = new Map<number, Writing>();
 
@@ -57,7 +58,8 @@ export class Download implements Taker, RequestView {
     this.candidates = new CandidateList(context.self, context.rng);
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;
-    this.announce(nowMs);
+    this.announcer = new Announcer(metainfo.digest, context);
+    this.announcer.ask(nowMs);
   }
 
   get digest(): Digest {
@@ -66,6 +68,10 @@ export class Download implements Taker, RequestView {
 
   get options(): SwarmOptions {
     return this.#context.options;
+  }
+
+  get owingLinkMax(): number {
+    return owingLinkMax(this.metainfo.pieceCount, this.#context.downloadCount, this.options);
   }
 
   sizeOf(piece: number): number {
@@ -81,21 +87,8 @@ export class Download implements Taker, RequestView {
   // Sources
 
   offer(peers: readonly PeerOffer[], nowMs: number): void {
-    if (this.candidates.offer(peers, this.options.candidatesPerBlob) > 0) this.#announceCount = 0;
+    if (this.candidates.offer(peers, this.options.candidatesPerBlob) > 0) this.announcer.heard();
     this.recruit(nowMs);
-  }
-
-  /** Asks the tracker for peers unless it was asked a moment ago; less often while nobody new turns up. */
-  announce(nowMs: number): void {
-    if (this.#announceCount > 0 && nowMs < this.#announceMs) return;
-    this.announceNow(nowMs);
-  }
-
-  /** Asks the tracker for peers. */
-  announceNow(nowMs: number): void {
-    this.#announceMs = nowMs + this.options.announceIntervalMs * 2 ** Math.min(this.#announceCount, 7);
-    this.#announceCount += 1;
-    this.#context.emit({ type: 'announce', digest: this.digest, complete: false, peersWanted: this.options.peersWanted });
   }
 
   /** Dials candidates while there is room for links. */
@@ -169,7 +162,7 @@ export class Download implements Taker, RequestView {
   }
 
   maybeAnnounce(nowMs: number): void {
-    if (this.links.length < this.options.outboundLinksPerBlob && !this.candidates.has('any', nowMs)) this.announce(nowMs);
+    if (this.links.length < this.options.outboundLinksPerBlob && !this.candidates.has('any', nowMs)) this.announcer.ask(nowMs);
   }
 
   // Requests
@@ -204,7 +197,7 @@ export class Download implements Taker, RequestView {
     if (!link.isAskable(nowMs) || this.#context.draining || this.pausedUntilMs > nowMs) return false;
     const askedCount = link.requests.length;
     if (askedCount >= this.options.requestQueuePerLink / 2) return false;
-    if (askedCount > 0 && link.turnCount >= turnPieces && this.ledger.owingLinkCount >= this.options.owingLinksPerBlob) return false;
+    if (askedCount > 0 && link.turnCount >= turnPieces && this.ledger.owingLinkCount >= this.owingLinkMax) return false;
     if (askedCount > 0 && link.inFlightBytes + this.metainfo.pieceLengthBytes > link.pace.windowBytes(this.options)) return false;
     const choice = choosePiece(this, link, nowMs);
     if (choice === undefined) return false;
@@ -303,6 +296,13 @@ export class Download implements Taker, RequestView {
     link.inFlightBytes -= request.sizeBytes;
     this.#context.intake.release(request.sizeBytes, false);
     this.reopen(piece);
+    if (reason === 'crowded') {
+      // Another is asked at once.
+      link.restUntilMs = nowMs + crowdedRestMs(this.links, request.sizeBytes, this.options);
+      this.#askAny(nowMs);
+      if (this.ledger.requestCount === 0) this.checkMs = Math.min(this.checkMs, link.restUntilMs);
+      return;
+    }
     if (reason === 'busy') {
       // Once, it steers towards pieces nobody has; twice, it means what it says.
       if (!this.picker.defer(link.source, piece)) link.restUntilMs = nowMs + this.options.busyRetryMs;

@@ -9,8 +9,9 @@ import type { SwarmOptions } from './options.ts';
 import type { Transfer } from './transfer.ts';
 import type { UploadScheduler } from './upload-scheduler.ts';
 
-/** Requests queued or in service up to which a new piece is told at once: two rounds of the default four services. */
-const loadMax = 8;
+/** Requests queued or in service up to which a new piece is told at once: three rounds of the default ten services. With one round, a new
+ * blob spreads slowly: the busiest hosts have the newest pieces, and nobody knows. */
+const loadMax = 30;
 /** A link that was told so recently may be about to ask. */
 const answerMs = 10;
 /** Nobody waits longer for news than this many services take: by then, others have the piece. */

@@ -27,6 +27,8 @@ export class InboundLink {
   /** The link on which its peer is downloaded from, as of `twinVersion` of the download's links. */
   twin: OutboundLink | undefined;
   twinVersion = -1;
+  /** How often in a row a request was refused because of the others. */
+  crowdedCount = 0;
   /** How often others were served while this one waited. */
   passedOverCount = 0;
 

@@ -56,7 +56,7 @@ export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
     10,
     1,
     64,
-    'sources that owe a piece at once; simulated, fewer leave the downlink idle (p99 1.16 of the bound with 6, 1.12 with 10)',
+    'sources that owe a piece at once: as many as a peer takes requests; fewer for small blobs and while several blobs are wanted',
   ),
   inboundLinksPerBlob: limit(
     20,
@@ -79,7 +79,7 @@ export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
     10,
     1,
     256,
-    'as many as sources that owe: fewer leave the uplink idle while receivers are busy, more finish every piece later',
+    'about as many as sources that owe: fewer leave the uplink idle while receivers are busy, more finish every piece later',
   ),
   seedConcurrency: limit(
     3,

@@ -96,3 +96,15 @@ export class OutboundLink {
     return at >= 0;
   }
 }
+
+/** How long `sizeBytes` would take on a link, by the mean of those that have delivered; infinite while none has. */
+export function meanEtaMs(links: readonly OutboundLink[], sizeBytes: number): number {
+  let sumMs = 0;
+  let count = 0;
+  for (const { pace } of links) {
+    if (pace.sampleCount === 0) continue;
+    sumMs += pace.etaMs(sizeBytes);
+    count += 1;
+  }
+  return count === 0 ? Number.POSITIVE_INFINITY : sumMs / count;
+}

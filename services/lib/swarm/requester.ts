@@ -1,6 +1,6 @@
 /** What to ask a link for: a reader's next pieces in order, then the rarest, and at the end what others are late with. Changes nothing. */
 import type { SwarmOptions } from './options.ts';
-import type { OutboundLink } from './outbound-link.ts';
+import { meanEtaMs, type OutboundLink } from './outbound-link.ts';
 import type { PiecePicker } from './piece-picker.ts';
 import type { RequestLedger } from './request-ledger.ts';
 import type { LinkId, ReaderId } from './types.ts';
@@ -20,6 +20,8 @@ export interface RequestView {
   readonly links: readonly OutboundLink[];
   readonly readers: ReadonlyMap<ReaderId, ReaderWindow>;
   readonly options: SwarmOptions;
+  /** Links that may owe pieces at once. */
+  readonly owingLinkMax: number;
   sizeOf(piece: number): number;
 }
 
@@ -41,7 +43,7 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
   const urgent = chooseForReaders(view, link, nowMs);
   if (urgent !== undefined) return urgent;
   const owesNothing = link.requests.length === 0;
-  if (owesNothing && view.ledger.owingLinkCount >= view.options.owingLinksPerBlob) return undefined;
+  if (owesNothing && view.ledger.owingLinkCount >= view.owingLinkMax) return undefined;
   const rarest = view.picker.pick(link.source);
   if (rarest >= 0) return isSpared(view, link, rarest) ? undefined : { piece: rarest, instead: undefined };
   return owesNothing ? chooseLate(view, link, nowMs) : undefined;
@@ -49,7 +51,7 @@ export function choosePiece(view: RequestView, link: OutboundLink, nowMs: number
 
 /** An origin gives what no agent among the sources has; the rest only when the agents leave the download short of work. */
 function isSpared(view: RequestView, link: OutboundLink, piece: number): boolean {
-  return link.candidate.origin && view.picker.rarityOf(piece) > 0 && view.ledger.owingLinkCount >= view.options.owingLinksPerBlob / 2;
+  return link.candidate.origin && view.picker.rarityOf(piece) > 0 && view.ledger.owingLinkCount >= view.owingLinkMax / 2;
 }
 
 /** A reader always waits for some piece, and who brings it is often late by a guess: what comes twice stays below 1 %. */
@@ -155,12 +157,5 @@ function lagMs(view: RequestView, holder: OutboundLink, link: OutboundLink, piec
 /** By the link's own rate, or the mean of the others while it has none; infinite while nobody has. */
 function etaMs(view: RequestView, link: OutboundLink, sizeBytes: number): number {
   if (link.pace.sampleCount > 0) return link.pace.etaMs(sizeBytes);
-  let sumMs = 0;
-  let count = 0;
-  for (const other of view.links) {
-    if (other.pace.sampleCount === 0) continue;
-    sumMs += other.pace.etaMs(sizeBytes);
-    count += 1;
-  }
-  return count === 0 ? Number.POSITIVE_INFINITY : sumMs / count;
+  return meanEtaMs(view.links, sizeBytes);
 }

@@ -161,6 +161,11 @@ export class Seeding {
     if (!transfer.have.has(piece)) return 'not-have';
     // A seed gives every piece away once before it gives one twice: until then no swarm can finish.
     if (transfer.isSeed && this.#uploads.isSpent(transfer.digest, piece) && link.steer(piece)) return 'busy';
+    if (this.#uploads.isCrowded(link, transfer.digest, nowMs)) {
+      link.crowdedCount += 1;
+      return 'crowded';
+    }
+    link.crowdedCount = 0;
     const outcome = link.enqueue(piece, this.#context.options.requestQueuePerLink, nowMs);
     if (outcome === 'queued') this.#uploads.queued(transfer.digest, piece);
     return outcome === 'full' ? 'busy' : undefined;

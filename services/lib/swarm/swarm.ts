@@ -38,10 +38,14 @@ export class Swarm {
   #nowMs = 0;
 
   constructor(options: SwarmOptions, deps: SwarmDeps) {
+    const wanted = this.#wanted;
     this.#context = {
       options,
       draining: false,
       readingPaused: false,
+      get downloadCount() {
+        return wanted.size;
+      },
       self: deps.self,
       rng: deps.rng,
       penalties: new PenaltyBook(),

@@ -25,7 +25,8 @@ export interface PeerOffer {
 }
 
 /** Why an inbound link or a request is refused. Never treated as a failure by the other side. */
-export type RefusalReason = 'busy' | 'not-have' | 'draining' | 'unknown-blob';
+/** `crowded` answers a request for a piece: ask another source now and this one later. */
+export type RefusalReason = 'busy' | 'crowded' | 'not-have' | 'draining' | 'unknown-blob';
 
 /** Why the engine closes a link. */
 export type CloseReason = 'complete' | 'useless' | 'slow' | 'corrupt' | 'idle' | 'forgotten' | 'draining' | 'exchanged';

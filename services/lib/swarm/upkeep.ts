@@ -85,7 +85,7 @@ function exchangeUseless(download: Download, context: SwarmContext, nowMs: numbe
   }
   if (useless === undefined || nowMs - useless.usefulMs < context.options.uselessAfterMs) return;
   if (!download.candidates.has('ordinary', nowMs)) {
-    download.announce(nowMs);
+    download.announcer.ask(nowMs);
     return;
   }
   download.candidates.pause(useless.candidate, nowMs + context.options.uselessAfterMs * 4);
@@ -101,7 +101,7 @@ function noticeStall(download: Download, context: SwarmContext, nowMs: number): 
     download.candidates.pause(worst.candidate, nowMs + context.options.slowPenaltyMs);
     download.close(worst, 'slow', nowMs);
   }
-  download.announceNow(nowMs);
+  download.announcer.askNow(nowMs);
   context.emit({ type: 'stalled', digest: download.digest, idleMs });
 }
 

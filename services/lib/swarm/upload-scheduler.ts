@@ -6,6 +6,7 @@
 import { assert, type Digest, type Metainfo, pieceSize, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
+import { refusedInRowMax, requestMax, serviceMax } from './places.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** Below this a late send is jitter of the event loop. */
@@ -15,6 +16,9 @@ const stuckFactor = 1.5;
 const stuckShare = 4;
 /** When no more services may start, a link that has been stuck for so many times the bound yields its place. */
 const evictFactor = 2;
+
+/** So few links of a blob queue what they like: they may have nobody else to ask. */
+const fewLinks = 8;
 
 /** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
 interface Queue {
@@ -27,6 +31,9 @@ interface Queue {
   readonly sizeOf: (piece: number) => number;
   readonly isSeed: boolean;
   queuedCount: number;
+  inServiceCount: number;
+  /** Pieces sent, the same one twice included. */
+  sentCount: number;
 }
 
 /** A blob that is served. */
@@ -40,6 +47,14 @@ export interface Served {
 interface Choice {
   readonly link: InboundLink;
   readonly piece: number;
+}
+
+/** A piece in service. */
+interface Running {
+  readonly link: InboundLink;
+  readonly queue: Queue;
+  readonly piece: number;
+  readonly sinceMs: number;
 }
 
 /** A piece to be served now. */
@@ -56,7 +71,7 @@ export class UploadScheduler {
   readonly #rng: Rng;
   #options: SwarmOptions;
   /** In service, oldest first. */
-  readonly #services: { readonly link: InboundLink; readonly piece: number; readonly sinceMs: number }[] = [];
+  readonly #services: Running[] = [];
   #queuedCount = 0;
   #usualMs: number | undefined;
   #deadlineMs: number | undefined;
@@ -92,6 +107,8 @@ export class UploadScheduler {
         sizeOf: (piece) => pieceSize(metainfo, piece),
         isSeed,
         queuedCount: 0,
+        inServiceCount: 0,
+        sentCount: 0,
       };
       this.#byDigest.set(digest, queue);
       // Ahead of those that have had their turn.
@@ -106,7 +123,11 @@ export class UploadScheduler {
     const queue = this.#queueOf(digest);
     queue.links.splice(queue.links.indexOf(link), 1);
     for (const piece of queued) this.#unqueue(queue, piece);
-    for (let at = this.#services.length - 1; at >= 0; at -= 1) if (this.#services[at]?.link === link) this.#services.splice(at, 1);
+    for (let at = this.#services.length - 1; at >= 0; at -= 1) {
+      if (this.#services[at]?.link !== link) continue;
+      this.#services.splice(at, 1);
+      queue.inServiceCount -= 1;
+    }
     if (queue.links.length > 0) return;
     this.#byDigest.delete(digest);
     this.#queues.splice(this.#queues.indexOf(queue), 1);
@@ -133,6 +154,22 @@ export class UploadScheduler {
     return (queue.sentCounts[piece] ?? 0) > 0 || (queue.promisedCounts[piece] ?? 0) > 0;
   }
 
+  /** Enough is asked for here, and the link has others to ask: there are many links, and it was not refused time and again. */
+  isCrowded(link: InboundLink, digest: Digest, nowMs: number): boolean {
+    const queue = this.#queueOf(digest);
+    if (queue.links.length <= fewLinks || link.crowdedCount >= refusedInRowMax) return false;
+    const countMax = requestMax(this.#slotsOf(queue), this.#activeCount());
+    return queue.queuedCount + queue.inServiceCount >= countMax && queue.queuedCount + this.#flowingCount(queue, nowMs) >= countMax;
+  }
+
+  /** Services of the blob that do not wait for a slow receiver. */
+  #flowingCount(queue: Queue, nowMs: number): number {
+    const sinceMs = nowMs - this.#stuckMs();
+    let count = 0;
+    for (const service of this.#services) if (service.sinceMs > sinceMs && service.queue === queue) count += 1;
+    return count;
+  }
+
   /** Requests queued or in service. */
   get requestCount(): number {
     return this.#queuedCount + this.#services.length;
@@ -147,7 +184,7 @@ export class UploadScheduler {
   finished(link: InboundLink, piece: number, serviceMs: number): void {
     const at = this.#services.findIndex((service) => service.link === link && service.piece === piece);
     assert(at >= 0, 'only a running service ends');
-    this.#services.splice(at, 1);
+    for (const { queue } of this.#services.splice(at, 1)) queue.inServiceCount -= 1;
     const weight = this.#usualMs === undefined || serviceMs < this.#usualMs ? 0.5 : 0.05;
     this.#usualMs = this.#usualMs === undefined ? serviceMs : this.#usualMs + (serviceMs - this.#usualMs) * weight;
   }
@@ -206,7 +243,9 @@ export class UploadScheduler {
     if (sentCount === 0) queue.unsentCount -= 1;
     queue.sentCounts[piece] = Math.min(255, sentCount + 1);
     this.#unqueue(queue, piece);
-    this.#services.push({ link, piece, sinceMs: nowMs });
+    queue.inServiceCount += 1;
+    queue.sentCount += 1;
+    this.#services.push({ link, queue, piece, sinceMs: nowMs });
     return { link, digest: queue.digest, piece };
   }
 
@@ -246,9 +285,17 @@ export class UploadScheduler {
   }
 
   /** A seed that has not given everything away serves few at once: what leaves it early is passed on early, and it sends fewer copies. */
-  #slotsOf({ isSeed, unsentCount, links }: Queue): number {
+  #slotsOf({ isSeed, unsentCount, sentCounts, sentCount, links }: Queue): number {
     const { serveConcurrency, seedConcurrency } = this.#options;
-    return isSeed && unsentCount > 0 && links.length > 1 ? Math.min(serveConcurrency, seedConcurrency) : serveConcurrency;
+    if (isSeed && unsentCount > 0 && links.length > 1) return Math.min(serveConcurrency, seedConcurrency);
+    return serviceMax(sentCounts.length, sentCount, this.#options);
+  }
+
+  /** Blobs that somebody asked for pieces of, one at least. */
+  #activeCount(): number {
+    let count = 0;
+    for (const { queuedCount, inServiceCount } of this.#queues) if (queuedCount + inServiceCount > 0) count += 1;
+    return Math.max(1, count);
   }
 
   /** Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. */

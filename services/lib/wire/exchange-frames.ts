@@ -7,6 +7,7 @@ import type { ExchangeRefusal } from './types.ts';
 
 const numbers: Readonly<Record<ExchangeRefusal, RefusalReason>> = {
   busy: RefusalReason.BUSY,
+  crowded: RefusalReason.CROWDED,
   'not-have': RefusalReason.NOT_HAVE,
   draining: RefusalReason.DRAINING,
   'unknown-blob': RefusalReason.UNKNOWN_BLOB,
@@ -16,6 +17,7 @@ const names: Readonly<Record<RefusalReason, ExchangeRefusal>> = {
   // A reason that a later version invents is an answer too: ask somewhere else.
   [RefusalReason.UNSPECIFIED]: 'busy',
   [RefusalReason.BUSY]: 'busy',
+  [RefusalReason.CROWDED]: 'crowded',
   [RefusalReason.NOT_HAVE]: 'not-have',
   [RefusalReason.DRAINING]: 'draining',
   [RefusalReason.UNKNOWN_BLOB]: 'unknown-blob',

@@ -65,7 +65,7 @@ export interface Target {
   readonly id?: string;
 }
 
-export type ExchangeRefusal = 'busy' | 'not-have' | 'draining' | 'unknown-blob';
+export type ExchangeRefusal = 'busy' | 'crowded' | 'not-have' | 'draining' | 'unknown-blob';
 
 /** What the downloading end of an exchange hears. Called synchronously, in order; `closed` is last and is called once. */
 export interface OutboundExchangeEvents {

@@ -162,9 +162,9 @@ test('a slow receiver does not hold a slot for ever', () => {
 });
 
 test('receivers that take nothing lose their links when nobody else can be served for them', () => {
-  const engine = new Engine({ serveConcurrency: 4 }, 64);
+  const engine = new Engine({ serveConcurrency: 1 }, 64);
   engine.seed();
-  const frozen = Array.from({ length: 18 }, (_, at) => engine.inbound(`agent/frozen${at}`).link);
+  const frozen = Array.from({ length: 8 }, (_, at) => engine.inbound(`agent/frozen${at}`).link);
   for (const [at, link] of frozen.entries()) engine.apply({ type: 'pieces-requested', link, pieces: [at * 2, at * 2 + 1] });
   engine.pass(3000);
   const good = engine.inbound('agent/good').link;
@@ -180,10 +180,13 @@ test('receivers that take nothing lose their links when nobody else can be serve
       goodCount += 1;
       waiting.push(...sent(engine, good, piece));
     }
+    for (const { link, piece } of of(effects, 'refuse-piece')) {
+      if (link === good) waiting.push(...engine.apply({ type: 'pieces-requested', link, pieces: [piece] }));
+    }
   }
   assert.equal(goodCount, 4);
   assert.equal(closed.has(good), false);
-  assert.ok(closed.size > 0 && closed.size <= 18, `${closed.size} links were closed`);
+  assert.ok(closed.size > 0 && closed.size <= 8, `${closed.size} links were closed`);
 });
 
 test('a stuck link is left alone while nobody waits for its place', () => {
@@ -299,7 +302,9 @@ test('a busy process tells of a new piece later, but within the wait, and gather
   engine.want(pieces(32, ...Array.from({ length: 16 }, (_, at) => at)));
   const busy = engine.inbound('agent/busy');
   const other = engine.inbound('agent/other');
-  engine.apply({ type: 'pieces-requested', link: busy.link, pieces: Array.from({ length: 10 }, (_, at) => at) });
+  for (const { link } of [busy, engine.inbound('agent/third')]) {
+    engine.apply({ type: 'pieces-requested', link, pieces: Array.from({ length: 16 }, (_, at) => at) });
+  }
   const source = engine.connect('agent/source');
   const [first = -1, second = -1] = asked(source.effects);
   assert.deepEqual(of(engine.deliver(source.link, first), 'tell-have'), []);
@@ -310,4 +315,55 @@ test('a busy process tells of a new piece later, but within the wait, and gather
     told.map((tell) => tell.pieces),
     [[first, second]],
   );
+});
+
+test('a crowded blob sends those who ask to other sources, but nobody time and again', () => {
+  const engine = new Engine({ serveConcurrency: 4 }, 280);
+  engine.seed();
+  const links = Array.from({ length: 12 }, (_, at) => engine.inbound(`agent/${at}`).link);
+  const [last = -1] = links.slice(-1);
+  const answers = links.map((link, at) => engine.apply({ type: 'pieces-requested', link, pieces: [at] }));
+  const refusals = answers.flatMap((effects) => of(effects, 'refuse-piece'));
+  assert.deepEqual(new Set(refusals.map(({ reason }) => reason)), new Set(['crowded']));
+  assert.ok(refusals.length >= 6, `${refusals.length} refused`);
+  const again = Array.from({ length: 4 }, () => engine.apply({ type: 'pieces-requested', link: last, pieces: [100] }));
+  assert.deepEqual(
+    again.map((effects) => of(effects, 'refuse-piece').length),
+    [1, 1, 1, 0],
+  );
+});
+
+test('few links queue what they like: they may have nobody else to ask', () => {
+  const engine = new Engine({ serveConcurrency: 4 }, 280);
+  engine.seed();
+  const links = Array.from({ length: 6 }, (_, at) => engine.inbound(`agent/${at}`).link);
+  const effects = links.flatMap((link, at) => engine.apply({ type: 'pieces-requested', link, pieces: [at * 3, at * 3 + 1, at * 3 + 2] }));
+  assert.deepEqual(of(effects, 'refuse-piece'), []);
+});
+
+test('sends that wait for slow receivers crowd nobody out', () => {
+  const engine = new Engine({ serveConcurrency: 4 }, 280);
+  engine.seed();
+  const links = Array.from({ length: 12 }, (_, at) => engine.inbound(`agent/${at}`).link);
+  const ask = (link: number, piece: number) => of(engine.apply({ type: 'pieces-requested', link, pieces: [piece] }), 'refuse-piece').length;
+  links.slice(0, 10).forEach(ask);
+  const [one = -1, other = -1] = links.slice(10);
+  assert.equal(ask(one, 100), 1);
+  engine.pass(5000);
+  assert.equal(ask(other, 101), 0);
+});
+
+test('a process that has sent little serves few pieces at once, so that each is passed on soon', () => {
+  const engine = new Engine({ serveConcurrencyPerLink: 1 }, 280);
+  engine.want(pieces(280, ...Array.from({ length: 200 }, (_, at) => at)));
+  const links = Array.from({ length: 8 }, (_, at) => engine.inbound(`agent/${at}`).link);
+  const atOnce: number[] = [];
+  for (let round = 0; round < 12; round += 1) {
+    let serving = links.flatMap((link, at) =>
+      of(engine.apply({ type: 'pieces-requested', link, pieces: [8 * round + at] }), 'serve-piece'),
+    );
+    atOnce.push(serving.length);
+    while (serving.length > 0) serving = serving.flatMap(({ link, piece }) => of(sent(engine, link, piece), 'serve-piece'));
+  }
+  assert.deepEqual([atOnce[0], atOnce.at(-1)], [3, 8]);
 });

@@ -22,6 +22,8 @@ export const RefusalReason = {
   DRAINING: 3,
   /** UNKNOWN_BLOB - The blob is not here. */
   UNKNOWN_BLOB: 4,
+  /** CROWDED - Of a piece: as many are asked for here as are served soon. Ask another source now and this one a little later. */
+  CROWDED: 5,
 } as const;
 
 export type RefusalReason = typeof RefusalReason[keyof typeof RefusalReason];
@@ -32,6 +34,7 @@ export namespace RefusalReason {
   export type NOT_HAVE = typeof RefusalReason.NOT_HAVE;
   export type DRAINING = typeof RefusalReason.DRAINING;
   export type UNKNOWN_BLOB = typeof RefusalReason.UNKNOWN_BLOB;
+  export type CROWDED = typeof RefusalReason.CROWDED;
 }
 
 export function refusalReasonToJSON(object: RefusalReason): string {
@@ -46,6 +49,8 @@ export function refusalReasonToJSON(object: RefusalReason): string {
       return "REFUSAL_REASON_DRAINING";
     case RefusalReason.UNKNOWN_BLOB:
       return "REFUSAL_REASON_UNKNOWN_BLOB";
+    case RefusalReason.CROWDED:
+      return "REFUSAL_REASON_CROWDED";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum RefusalReason");
   }
