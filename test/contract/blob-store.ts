@@ -381,4 +381,35 @@ export function blobStoreContract(name: string, make: MakeBlobStore): void {
     assert.deepEqual(Buffer.concat(chunks), blob.bytes.subarray(5, 9_990));
     await assert.rejects(readRange(reader, range, { signal: AbortSignal.abort() }).next(), { name: 'AbortError' });
   });
+
+  test(`${name}: a range is read into lent memory, and a chunk stays until the second one after it is asked for`, async (t) => {
+    const { store } = await setUp(t);
+    const blob = blobOf(1, 100_000);
+    await store.put(blob.metainfo.digest, blob.bytes, fsync);
+    await using reader = await store.open(blob.metainfo.digest);
+    assert.ok(reader);
+    let latest: Promise<void> | undefined;
+    const watched = {
+      metainfo: reader.metainfo,
+      readInto: (target: Uint8Array, positionBytes: number): Promise<void> => {
+        latest = reader.readInto(target, positionBytes);
+        return latest;
+      },
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+    const memory = new Set<ArrayBufferLike>();
+    let before: Uint8Array = Buffer.alloc(0);
+    let sizeBytes = 0;
+    const options = { signal: new AbortController().signal, chunkBytes: 4096, lend: true };
+    for await (const chunk of readRange(watched, { startByte: 7, endByte: 100_000 }, options)) {
+      // The one ahead has been read.
+      await latest;
+      assert.deepEqual(before, blob.bytes.subarray(7 + sizeBytes - before.byteLength, 7 + sizeBytes));
+      assert.deepEqual(Buffer.from(chunk), blob.bytes.subarray(7 + sizeBytes, 7 + sizeBytes + chunk.byteLength));
+      before = chunk;
+      sizeBytes += chunk.byteLength;
+      memory.add(chunk.buffer);
+    }
+    assert.deepEqual([sizeBytes, memory.size], [99_993, 3]);
+  });
 }

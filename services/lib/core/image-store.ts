@@ -34,11 +34,16 @@ export interface BlobStat {
   readonly sizeBytes: number;
 }
 
+export interface ReadOptions extends CallOptions {
+  /** Each chunk is the caller's only until it asks for the second one after it; its memory is used again then. For whoever sends much. */
+  readonly lend?: boolean;
+}
+
 /** An open blob. Several reads may run at once; each read ends when its iterator is returned or its signal aborts. */
 export interface BlobReader extends AsyncDisposable {
   readonly sizeBytes: number;
   /** The bytes of a range inside the blob, verified, in order, as they become available. Chunks are at most 4 MiB. */
-  read(range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>;
+  read(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>;
 }
 
 export interface ManifestStat {

@@ -38,6 +38,7 @@ export type {
   ManifestUpload,
   Page,
   PageRequest,
+  ReadOptions,
   Reference,
   Referrer,
   UploadChunk,

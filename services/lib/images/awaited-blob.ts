@@ -1,5 +1,5 @@
 /** A blob whose size is known and whose bytes are still to come: reads wait until it is in the mesh, then go on there. */
-import type { BlobReader, ByteRange, CallOptions } from '#core';
+import type { BlobReader, ByteRange, CallOptions, ReadOptions } from '#core';
 import { abortable } from '#upstream';
 
 export interface AwaitedBlobParts {
@@ -22,7 +22,7 @@ export class AwaitedBlob implements BlobReader {
     this.#parts = parts;
   }
 
-  async *read(range: ByteRange, options: CallOptions): AsyncGenerator<Uint8Array> {
+  async *read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array> {
     await abortable(this.#parts.ready, options.signal);
     this.#opened ??= this.#parts.open({ signal: this.#closed.signal });
     const reader = await abortable(this.#opened, options.signal);

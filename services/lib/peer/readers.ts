@@ -1,12 +1,12 @@
 /** The readers handed out by `open`: of a complete blob, of one still on its way, and of bytes in memory. */
-import { AppError, type BlobReader, type ByteRange, type CallOptions, piecesOfRange } from '#core';
+import { AppError, type BlobReader, type ByteRange, type CallOptions, piecesOfRange, type ReadOptions } from '#core';
 import { type BlobStore, type PartialBlob, type ReadableBlob, readRange } from '#storage';
 import type { ReaderId } from '#swarm';
 import type { Interest } from './downloads.ts';
 import type { SharedBlob } from './shared-blob.ts';
 
-/** Chunks from disk: large enough to be cheap, small enough for a reader that stops early. */
-const chunkBytes = 1024 * 1024;
+/** Chunks from disk: large enough to be cheap, small enough for a reader that stops early. A reader has up to three of them. */
+const chunkBytes = 512 * 1024;
 
 /** Told the time of the first byte, once. */
 export type FirstByte = () => void;
@@ -21,9 +21,9 @@ export class StoredReader implements BlobReader {
     this.sizeBytes = blob.metainfo.sizeBytes;
   }
 
-  read(range: ByteRange, { signal }: CallOptions): AsyncIterable<Uint8Array> {
+  read(range: ByteRange, { signal, lend = false }: ReadOptions): AsyncIterable<Uint8Array> {
     checkRange(range, this.sizeBytes);
-    return readRange(this.#blob, range, { signal, chunkBytes });
+    return readRange(this.#blob, range, { signal, chunkBytes, lend });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -88,7 +88,7 @@ function singleBody(reader: BlobReader, range: ByteRange, { signal }: Call): Str
   const sizeBytes = range.endByte - range.startByte;
   return {
     sizeBytes,
-    chunks: sizeBytes === 0 ? nothing() : reader.read(range, { signal }),
+    chunks: sizeBytes === 0 ? nothing() : reader.read(range, { signal, lend: true }),
     release: async () => reader[Symbol.asyncDispose](),
   };
 }
@@ -105,7 +105,7 @@ function multipartBody(reader: BlobReader, ranges: readonly ByteRange[], boundar
     for (const [index, range] of ranges.entries()) {
       const head = heads[index];
       if (head !== undefined) yield head;
-      yield* reader.read(range, { signal });
+      yield* reader.read(range, { signal, lend: true });
     }
     yield tail;
   };

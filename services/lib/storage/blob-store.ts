@@ -76,17 +76,43 @@ export interface BlobStore extends AsyncDisposable {
   usage(): { readonly usedBytes: number; readonly capacityBytes: number };
 }
 
-/** All bytes of a range in chunks of at most `chunkBytes`. */
+/** One that the caller has, one that it has sent most of, one that is read ahead. */
+const lentBuffers = 3;
+
+/** All bytes of a range in chunks of at most `chunkBytes`, one of them read ahead. `lend` is that of `BlobReader.read`. */
 export async function* readRange(
   blob: ReadableBlob,
   range: ByteRange,
-  options: { readonly signal: AbortSignal; readonly chunkBytes?: number },
+  options: { readonly signal: AbortSignal; readonly chunkBytes?: number; readonly lend?: boolean },
 ): AsyncGenerator<Uint8Array> {
-  const chunkBytes = options.chunkBytes ?? 1024 * 1024;
-  for (let at = range.startByte; at < range.endByte; at += chunkBytes) {
-    options.signal.throwIfAborted();
-    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, range.endByte - at));
+  const chunkBytes = Math.min(options.chunkBytes ?? 1024 * 1024, range.endByte - range.startByte);
+  const lent: Buffer[] = [];
+  let turn = 0;
+  const bufferOf = (sizeBytes: number): Buffer => {
+    if (options.lend !== true) return Buffer.allocUnsafe(sizeBytes);
+    turn = (turn + 1) % lentBuffers;
+    const buffer = lent[turn] ?? Buffer.allocUnsafeSlow(chunkBytes);
+    lent[turn] = buffer;
+    return buffer.subarray(0, sizeBytes);
+  };
+  const readAt = async (at: number): Promise<Buffer> => {
+    const chunk = bufferOf(Math.min(chunkBytes, range.endByte - at));
     await blob.readInto(chunk, at);
-    yield chunk;
+    return chunk;
+  };
+  let ahead: Promise<Buffer> | undefined;
+  try {
+    for (let at = range.startByte; at < range.endByte; ) {
+      options.signal.throwIfAborted();
+      const chunk = await (ahead ?? readAt(at));
+      at += chunk.byteLength;
+      ahead = at < range.endByte ? readAt(at) : undefined;
+      // Its failure is thrown by the next round.
+      ahead?.catch(() => undefined);
+      yield chunk;
+    }
+  } finally {
+    // The blob may be closed once this has ended.
+    await ahead?.catch(() => undefined);
   }
 }
