@@ -1,7 +1,7 @@
 /** The links on which this node serves: exchanges in, events to the engine, pieces from disk to the transport. */
 import { assert, type Bitfield, type Clock, type Digest, identityOf, type Logger, pieceSize, type Role, toAppError } from '#core';
 import type { CloseReason, LinkId, RefusalReason } from '#swarm';
-import { type InboundExchange, pieceFrame } from '#wire';
+import { type InboundExchange, PieceFramePool, pieceFrame } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
 import { rejectionOf } from './network-event.ts';
@@ -32,6 +32,7 @@ export class InboundLinks {
   readonly #deps: InboundLinksDeps;
   readonly #links = new Map<LinkId, Link>();
   readonly #budget: ByteBudget;
+  readonly #frames = new PieceFramePool();
   readonly #idleWaiters: (() => void)[] = [];
 
   constructor(options: { readonly sendBytesMax: number; readonly sendTimeoutMs: number }, deps: InboundLinksDeps) {
@@ -139,7 +140,7 @@ export class InboundLinks {
     await this.#budget.take(sizeBytes);
     try {
       if (!this.#links.has(link)) return;
-      const frame = pieceFrame(sizeBytes);
+      const frame = pieceFrame(sizeBytes, this.#frames);
       try {
         const shared = await shelf.acquire(entry.digest);
         try {

@@ -117,7 +117,9 @@ class ServedExchange implements InboundExchange {
     const earlierCount = this.#writtenCount;
     this.#writtenCount += 1;
     this.#stream.write(encodePiece(index, frame), (error?: Error | null) => {
-      if (error == null) this.#taken(sizeBytes);
+      if (error != null) return;
+      frame.taken();
+      this.#taken(sizeBytes);
     });
     // One piece is on its way while the caller reads the next from disk: a link needs the memory of two.
     if (this.#takenCount >= earlierCount) return;

@@ -21,7 +21,7 @@ export {
   timestampFromProto,
   timestampToProto,
 } from './codec.ts';
-export { pieceFrame } from './piece-frames.ts';
+export { PieceFramePool, pieceFrame } from './piece-frames.ts';
 export { type HealthReport, type PeerHandlers, WireServer, type WireServerDeps, type WireServerOptions } from './server.ts';
 export { type CallStatus, errorFromStatus, statusFromError } from './status.ts';
 export type {

@@ -3,7 +3,7 @@
  * (`0A <length> 08 <index> 7A <length>`, each number a varint) is written right before the body, so that nothing is copied.
  */
 
-import { AppError, assert } from '#core';
+import { AppError, assert, leafSizeBytes } from '#core';
 import { ExchangeResponse } from '#gen/shoal/peer/v1/exchange';
 import { exchangeFrameSizeBytesMax } from './limits.ts';
 import type { PieceFrame } from './types.ts';
@@ -18,21 +18,57 @@ const tagOfData = 0x7a;
 class RoomyFrame implements PieceFrame {
   readonly body: Buffer;
   readonly bytes: Buffer;
+  readonly #pool: PieceFramePool | undefined;
 
-  constructor(sizeBytes: number) {
+  constructor(sizeBytes: number, pool?: PieceFramePool) {
     // Not from Node's shared pool: a frame lives as long as the transport needs it.
     this.bytes = Buffer.allocUnsafeSlow(headerRoomBytes + sizeBytes);
     this.body = this.bytes.subarray(headerRoomBytes);
+    this.#pool = pool;
+  }
+
+  taken(): void {
+    this.#pool?.give(this);
   }
 }
 
 /** Memory for one piece of `sizeBytes`, at most 4 MiB, uninitialised. */
-export function pieceFrame(sizeBytes: number): PieceFrame {
+export function pieceFrame(sizeBytes: number, pool?: PieceFramePool): PieceFrame {
   assert(
     Number.isSafeInteger(sizeBytes) && sizeBytes >= 0 && sizeBytes + headerRoomBytes <= exchangeFrameSizeBytesMax,
     'a piece fits a frame',
   );
-  return new RoomyFrame(sizeBytes);
+  return pool?.find(sizeBytes) ?? new RoomyFrame(sizeBytes, pool);
+}
+
+/** V8 collects garbage after every 64 MiB that were allocated beside its heap, which costs more than reading and sending them. */
+const pooledBytesMax = 16 * 1024 * 1024;
+
+/** Frames that were sent, for the next pieces of their size; at most 16 MiB of them. */
+export class PieceFramePool {
+  readonly #free: RoomyFrame[] = [];
+  #freeBytes = 0;
+
+  get freeBytes(): number {
+    return this.#freeBytes;
+  }
+
+  find(sizeBytes: number): PieceFrame | undefined {
+    const at = this.#free.findLastIndex(({ body }) => body.byteLength === sizeBytes);
+    const [frame] = at < 0 ? [] : this.#free.splice(at, 1);
+    this.#freeBytes -= frame?.body.byteLength ?? 0;
+    return frame;
+  }
+
+  /** The oldest leave when there are too many: pieces of that size are not sent any more. */
+  give(frame: RoomyFrame): void {
+    assert(!this.#free.includes(frame), 'a frame is sent once');
+    // The last piece of a blob has a size of its own.
+    if (frame.body.byteLength % leafSizeBytes !== 0) return;
+    this.#free.push(frame);
+    this.#freeBytes += frame.body.byteLength;
+    while (this.#freeBytes > pooledBytesMax) this.#freeBytes -= this.#free.shift()?.body.byteLength ?? 0;
+  }
 }
 
 /** The encoded message: a view of the frame's memory. The index is at most 2^32 - 1. */

@@ -121,4 +121,6 @@ export interface InboundExchange {
 export interface PieceFrame {
   /** Exactly the piece's bytes; read the file into it. */
   readonly body: Buffer;
+  /** The transport has its own copy: the memory may carry another piece. Called by the exchange that sends it. */
+  taken(): void;
 }

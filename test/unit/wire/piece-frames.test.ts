@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { isAppError } from '#core';
 import { ExchangeResponse } from '#gen/shoal/peer/v1/exchange';
-import { pieceFrame } from '#wire';
+import { PieceFramePool, pieceFrame } from '#wire';
 import { decodeFrame, encodePiece } from '../../../services/lib/wire/piece-frames.ts';
 
 const index = fc.oneof(fc.nat({ max: 262_143 }), fc.constantFrom(0, 1, 127, 128, 16_383, 16_384, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1));
@@ -57,4 +57,19 @@ test('whatever arrives is a frame, an unknown frame or an invalid argument', () 
 test('a piece that fits no frame is a programmer error', () => {
   assert.throws(() => pieceFrame(5 * 1024 * 1024), /a piece fits a frame/);
   assert.throws(() => pieceFrame(-1), /a piece fits a frame/);
+});
+
+test('the memory of a piece that was sent carries the next one of its size, up to a bound', () => {
+  const pool = new PieceFramePool();
+  const kib256 = 256 * 1024;
+  const first = pieceFrame(kib256, pool);
+  assert.notEqual(pieceFrame(kib256, pool), first, "one that is under way is nobody else's");
+  first.taken();
+  assert.equal(pieceFrame(2 * kib256, pool) === first, false);
+  assert.equal(pieceFrame(kib256, pool), first);
+  pieceFrame(1000, pool).taken();
+  assert.equal(pool.freeBytes, 0, 'odd sizes do not come again');
+  const many = Array.from({ length: 10 }, () => pieceFrame(4 * 1024 * 1024, pool));
+  for (const frame of many) frame.taken();
+  assert.equal(pool.freeBytes, 16 * 1024 * 1024);
 });
