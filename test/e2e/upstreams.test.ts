@@ -1,15 +1,15 @@
 /** Pulling through from other registries: Debian's docker-registry, open and locked, and another Shoal cluster. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
+import { Containerd } from '../support/containerd.ts';
 import { DockerEngine } from '../support/docker.ts';
 import { login, PlainRegistry } from '../support/plain-registry.ts';
-import { end, run, runOk, until } from '../support/processes.ts';
+import { until } from '../support/processes.ts';
 import { pushImage } from '../support/registry-client.ts';
 import { tempDir } from '../support/temp.ts';
 
@@ -104,27 +104,13 @@ test('docker pulls through an agent, from a registry and from another Shoal', as
 
 test('containerd pulls from an agent as a mirror, by ns', async () => {
   await pushImage(open.address, 'team/ctr', 'v1', [randomBytes(2 * mib)]);
-  const home = join(root, 'containerd');
-  mkdirSync(home);
-  const address = join(home, 'containerd.sock');
-  writeFileSync(
-    join(home, 'config.toml'),
-    `version = 2\nroot = "${home}/root"\nstate = "${home}/state"\n[grpc]\n  address = "${address}"\n[plugins."io.containerd.internal.v1.opt"]\n  path = "${home}/opt"\n`,
-  );
-  const hosts = join(home, 'certs.d');
+  await using daemon = await Containerd.start(join(root, 'containerd'));
+  const hosts = join(root, 'certs.d');
   // Every registry: what is no upstream is looked for at its own address.
   mkdirSync(join(hosts, '_default'), { recursive: true });
   writeFileSync(join(hosts, '_default', 'hosts.toml'), `[host."http://${agents[0]}"]\n  capabilities = ["pull", "resolve"]\n`);
-  const log = openSync(join(home, 'log'), 'a');
-  const daemon = spawn('containerd', ['--config', join(home, 'config.toml')], { stdio: ['ignore', log, log] });
-  closeSync(log);
-  try {
-    await until('containerd answers', async () => ((await run('ctr', ['--address', address, 'version'])).code === 0 ? true : undefined));
-    await runOk('ctr', ['--address', address, 'content', 'fetch', '--hosts-dir', hosts, 'registry.example.com/team/ctr:v1']);
-    assert.match(await runOk('ctr', ['--address', address, 'images', 'ls', '-q']), /registry\.example\.com\/team\/ctr:v1/);
-  } finally {
-    await end(daemon);
-  }
+  await daemon.ctr('content', 'fetch', '--hosts-dir', hosts, 'registry.example.com/team/ctr:v1');
+  assert.match(await daemon.ctr('images', 'ls', '-q'), /registry\.example\.com\/team\/ctr:v1/);
 });
 
 test('a tag that moves at the upstream is seen when the last check is no longer fresh', async () => {
