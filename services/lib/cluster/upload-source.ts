@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { AppError, type Clock, type Counter, type Meter } from '#core';
-import { ChunkFrame, chunkSizeBytesMax, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
+import { type ChunkFrame, ChunkFrames, chunkSizeBytesMax, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
 
 export interface UploadSourceOptions {
   /** Bodies on their way at a time; 768 by default, fewer than the streams of a connection, and more than one client may have. */
@@ -229,6 +229,7 @@ class FastLane {
 class Batch {
   readonly #body: Body;
   readonly #clock: Clock;
+  readonly #frames = new ChunkFrames();
   #isFast = false;
   /** Made with its first byte: the last one of a body would be for nothing. */
   #frame: ChunkFrame | undefined;
@@ -250,7 +251,7 @@ class Batch {
   *fill(bytes: Uint8Array): Generator<Buffer> {
     for (let at = 0; at < bytes.byteLength; ) {
       this.#cancel ??= this.#clock.after(gatherMs, () => this.#body.wake());
-      this.#frame ??= new ChunkFrame(this.#isFast ? chunkSizeBytesMax : smallMessageBytes);
+      this.#frame ??= this.#frames.next(this.#isFast ? chunkSizeBytesMax : smallMessageBytes);
       at += this.#frame.add(at === 0 ? bytes : bytes.subarray(at));
       if (this.#frame.isFull) {
         this.#isFast ||= this.#body.lane.enter();

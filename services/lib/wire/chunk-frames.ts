@@ -13,6 +13,8 @@ const headerRoomBytes = 6;
 const tagOfData = 0x0a;
 /** One message fills the transport while the next one is gathered. */
 const waitingCountMax = 2;
+/** When a frame is asked for, one message at most waits for the transport; the frames of those before it are free, and one is to spare. */
+const framesOfBody = waitingCountMax + 1;
 
 /** A message that is being gathered. */
 export class ChunkFrame {
@@ -24,6 +26,15 @@ export class ChunkFrame {
   constructor(sizeBytes: number = chunkSizeBytesMax) {
     assert(sizeBytes > 0 && sizeBytes <= chunkSizeBytesMax, 'a message has its bounds');
     this.#bytes = Buffer.allocUnsafeSlow(headerRoomBytes + sizeBytes);
+  }
+
+  get sizeBytes(): number {
+    return this.#bytes.byteLength - headerRoomBytes;
+  }
+
+  clear(): this {
+    this.#endByte = headerRoomBytes;
+    return this;
   }
 
   get isEmpty(): boolean {
@@ -42,11 +53,28 @@ export class ChunkFrame {
     return taken;
   }
 
-  /** The encoded message: a view of the frame's memory. Nothing is added afterwards. */
+  /** The encoded message: a view of the frame's memory. Nothing is added afterwards, until it is cleared. */
   encode(): Buffer {
     assert(!this.isEmpty, 'a chunk has bytes');
     const start = writeVarintBefore(this.#bytes, headerRoomBytes, this.#endByte - headerRoomBytes);
     return this.#bytes.subarray(writeByteBefore(this.#bytes, start, tagOfData), this.#endByte);
+  }
+}
+
+/** The frames of one body, which take turns: V8 collects garbage after every 64 MiB that were allocated beside its heap. */
+export class ChunkFrames {
+  #frames: ChunkFrame[] = [];
+  #turn = 0;
+
+  /** An empty frame for `sizeBytes`. Its bytes were those of the message three before, which must have been written; see `rawUploadSourceService`. */
+  next(sizeBytes: number): ChunkFrame {
+    if (this.#frames[0] !== undefined && this.#frames[0].sizeBytes !== sizeBytes) this.#frames = [];
+    this.#turn = (this.#turn + 1) % framesOfBody;
+    const used = this.#frames[this.#turn];
+    if (used !== undefined) return used.clear();
+    const frame = new ChunkFrame(sizeBytes);
+    this.#turn = this.#frames.push(frame) - 1;
+    return frame;
   }
 }
 

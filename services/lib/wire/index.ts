@@ -1,7 +1,7 @@
 /** The wire: mutual-TLS gRPC servers and clients, typed by the protos, and exchanges for the bytes of blobs. */
 export { advertisedEndpoint } from './advertised.ts';
 export { ChannelPool, type ChannelPoolDeps, type ChannelPoolOptions } from './channel-pool.ts';
-export { ChunkFrame, chunkSizeBytesMax, rawUploadSourceService } from './chunk-frames.ts';
+export { ChunkFrame, ChunkFrames, chunkSizeBytesMax, rawUploadSourceService } from './chunk-frames.ts';
 export {
   digestFromProto,
   digestToProto,
