@@ -221,6 +221,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
     this.#inbound.closeAll();
     this.#outbound.closeAll();
     this.#engine.stop();
+    this.#tiny.close();
     await this.#shelf.close();
     await this.#background.idle();
     await this.#eventFile?.[Symbol.asyncDispose]();

@@ -23,6 +23,7 @@ import type { PeerChannels } from './deps.ts';
 import type { PeerMetrics } from './metrics.ts';
 import type { NetworkEvents } from './network-events.ts';
 import type { ResolvedPeerOptions } from './options.ts';
+import { QuietMoment } from './quiet-moment.ts';
 import { type Background, ByteBudget } from './waiting.ts';
 
 export interface TinyDeps {
@@ -38,7 +39,7 @@ export interface TinyDeps {
   readonly background: Background;
 }
 
-/** Bytes that are answered with before the disk has them; beyond it answers wait for the disk. */
+/** Bytes that are answered with before the disk has them; beyond it answers wait for the disk. From half of it on they are stored at once. */
 const unstoredBytesMax = 16 * 1024 * 1024;
 /** Blobs that are written at a time: in a burst, what somebody waits for goes first. */
 const storingCountMax = 2;
@@ -56,6 +57,9 @@ export class TinyFetcher {
   readonly #options: ResolvedPeerOptions;
   readonly #deps: TinyDeps;
   readonly #running = new Map<Digest, Fetch>();
+  /** In a burst, what somebody waits for goes before the disk. */
+  readonly #quiet: QuietMoment;
+  #closed = false;
   readonly #unstored = new ByteBudget(unstoredBytesMax);
   /** Counts blobs. */
   readonly #storing = new ByteBudget(storingCountMax);
@@ -63,6 +67,13 @@ export class TinyFetcher {
   constructor(options: ResolvedPeerOptions, deps: TinyDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#quiet = new QuietMoment(deps);
+  }
+
+  /** Nothing is put off any more: what has been fetched is stored at once. */
+  close(): void {
+    this.#closed = true;
+    this.#quiet.now();
   }
 
   /**
@@ -76,6 +87,8 @@ export class TinyFetcher {
   /** True when the blob is complete in the store; false when no owner has it or answers. Throws what storing it throws. */
   async fetch(digest: Digest): Promise<boolean> {
     const { bytes, stored } = this.#join(digest);
+    await bytes.catch(() => undefined);
+    this.#quiet.now();
     await stored;
     return (await bytes) !== undefined;
   }
@@ -99,6 +112,7 @@ export class TinyFetcher {
     const startedMs = this.#deps.clock.nowMs();
     const bytes = await fetched.catch(() => undefined);
     if (bytes === undefined) return;
+    if (!this.#closed && this.#unstored.takenBytes <= unstoredBytesMax / 2) await this.#quiet.come();
     await this.#storing.take(1);
     try {
       await this.#deps.store.put(digest, bytes, { fsync: this.#options.fsync });
@@ -118,6 +132,7 @@ export class TinyFetcher {
       rng,
     );
     if (owners.length === 0) return undefined;
+    this.#quiet.busy();
     const bytes = await this.#race(digest, owners);
     if (bytes !== undefined) await this.#unstored.take(bytes.byteLength);
     return bytes;

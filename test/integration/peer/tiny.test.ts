@@ -1,6 +1,7 @@
 /** Tiny blobs skip the swarm. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '#test/support/processes';
 import { bigBlob } from '#test/support/storage-fixtures';
 import { collect, deadline, PeerCluster, transferOf } from './cluster.ts';
 
@@ -16,9 +17,24 @@ test('a tiny blob is fetched from an owner in one call, stored, announced and se
   await using reader = await leecher.node.open(digest, { sizeBytes }, { signal: deadline() });
   assert.ok((await collect(reader.read({ startByte: 10, endByte: 100 }, { signal: deadline() }))).equals(blob.bytes.subarray(10, 100)));
   assert.equal(transferOf(leecher, blob), undefined, 'no swarm was made');
-  assert.equal(cluster.tracker.stateOf(digest, agent), 'complete');
   const bytes = await leecher.node.bytes(digest, { sizeBytes, sizeBytesMax: 100_000 }, { signal: deadline() });
   assert.ok(blob.bytes.equals(bytes));
+  await leecher.node.fetch(digest, { sizeBytes }, { signal: deadline() });
+  assert.ok(leecher.store.stat(digest) !== undefined, 'who waits for the disk need not wait for a quiet moment');
+  assert.equal(cluster.tracker.stateOf(digest, agent), 'complete');
+});
+
+test('tiny blobs that nobody waits to be stored are, when the burst is over', async (t) => {
+  const cluster = await PeerCluster.open(t);
+  const blobs = Array.from({ length: 20 }, (_, index) => bigBlob(1000 + index));
+  await cluster.node(origin(1), { blobs, owner: true });
+  const leecher = await cluster.node(agent);
+  for (const { metainfo } of blobs) {
+    const { digest, sizeBytes } = metainfo;
+    await leecher.node.bytes(digest, { sizeBytes, sizeBytesMax: 100_000 }, { signal: deadline() });
+  }
+  const isStored = ({ metainfo }: (typeof blobs)[number]): boolean => leecher.store.stat(metainfo.digest) !== undefined;
+  await until('all are stored', async () => (blobs.every(isStored) ? true : undefined));
 });
 
 test('an owner that lies about a tiny blob, or has died, is passed over', async (t) => {
