@@ -52,7 +52,7 @@ export function carryOut(effect: Effect, parts: EffectParts): void {
       inbound.tellHave(effect.link, effect.pieces);
       break;
     case 'serve-piece':
-      inbound.serve(effect.link, effect.piece);
+      inbound.serve(effect.link, effect.piece, effect.untilArrived);
       break;
     case 'close':
       inbound.close(effect.link, effect.reason);

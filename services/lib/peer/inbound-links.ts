@@ -1,7 +1,7 @@
 /** The links on which this node serves: exchanges in, events to the engine, pieces from disk to the transport. */
 import { assert, type Bitfield, type Clock, type Digest, identityOf, type Logger, pieceSize, type Role, toAppError } from '#core';
 import type { CloseReason, LinkId, RefusalReason } from '#swarm';
-import { type InboundExchange, PieceFramePool, pieceFrame } from '#wire';
+import { type InboundExchange, type PieceFrame, PieceFramePool, pieceFrame } from '#wire';
 import type { Engine } from './engine.ts';
 import type { PeerMetrics } from './metrics.ts';
 import { rejectionOf } from './network-event.ts';
@@ -25,6 +25,16 @@ interface Link {
   readonly exchange: InboundExchange;
   readonly digest: Digest;
   readonly role: Role;
+}
+
+interface Service {
+  readonly piece: number;
+  readonly untilArrived: boolean;
+}
+
+interface Sending {
+  readonly frame: PieceFrame;
+  readonly taken: () => void;
 }
 
 export class InboundLinks {
@@ -116,11 +126,11 @@ export class InboundLinks {
     entry.exchange.close();
   }
 
-  /** Reads the piece and sends it; the engine hears how it ended. */
-  serve(link: LinkId, piece: number): void {
+  /** Reads the piece and sends it; the engine hears how it ended: when the transport has it, or with `untilArrived` the receiver. */
+  serve(link: LinkId, piece: number, untilArrived: boolean): void {
     const entry = this.#links.get(link);
     if (entry === undefined) return;
-    this.#deps.background.run(this.#serve(link, entry, piece));
+    this.#deps.background.run(this.#serve(link, entry, { piece, untilArrived }));
   }
 
   /** Resolves when no link is left. */
@@ -132,12 +142,13 @@ export class InboundLinks {
     for (const link of [...this.#links.keys()]) this.close(link, 'shutdown');
   }
 
-  async #serve(link: LinkId, entry: Link, piece: number): Promise<void> {
+  async #serve(link: LinkId, entry: Link, { piece, untilArrived }: Service): Promise<void> {
     const { engine, shelf, logger, events } = this.#deps;
     const metainfo = shelf.metainfo(entry.digest);
     if (metainfo === undefined) return engine.post({ type: 'piece-unreadable', link, piece });
     const sizeBytes = pieceSize(metainfo, piece);
     await this.#budget.take(sizeBytes);
+    const release = once(() => this.#budget.release(sizeBytes));
     try {
       if (!this.#links.has(link)) return;
       const frame = pieceFrame(sizeBytes, this.#frames);
@@ -153,7 +164,7 @@ export class InboundLinks {
         return engine.post({ type: 'piece-unreadable', link, piece });
       }
       if (!this.#links.has(link)) return;
-      if (!(await this.#send(link, entry, piece, frame))) return;
+      if (!(await this.#send(link, entry, { piece, untilArrived, frame, taken: release }))) return;
       this.#deps.metrics.sentBytes.add(sizeBytes, { role: entry.role });
       this.#deps.metrics.sentPieces.add(1, { role: entry.role });
       if (events.active) {
@@ -161,15 +172,16 @@ export class InboundLinks {
       }
       engine.post({ type: 'piece-sent', link, piece, sizeBytes });
     } finally {
-      this.#budget.release(sizeBytes);
+      release();
     }
   }
 
-  /** True when the transport has taken the piece; otherwise the link is closed. */
-  async #send(link: LinkId, entry: Link, piece: number, frame: ReturnType<typeof pieceFrame>): Promise<boolean> {
+  /** True when the piece has left as far as was asked for; otherwise the link is closed. `taken` is called when its bytes are with the transport. */
+  async #send(link: LinkId, { exchange }: Link, { piece, untilArrived, frame, taken }: Service & Sending): Promise<boolean> {
     const cancelTimeout = this.#deps.clock.after(this.#options.sendTimeoutMs, () => this.#fail(link, 'the receiver takes no bytes'));
     try {
-      await entry.exchange.piece(piece, frame);
+      if (untilArrived) await exchange.pieceAcknowledged(piece, frame, taken);
+      else await exchange.piece(piece, frame);
       return true;
     } catch (error) {
       this.#fail(link, toAppError(error).message);
@@ -201,4 +213,14 @@ export class InboundLinks {
     if (this.#links.size === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
     return entry;
   }
+}
+
+/** Does it the first time. */
+function once(action: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    action();
+  };
 }

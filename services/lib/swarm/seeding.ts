@@ -111,7 +111,8 @@ export class Seeding {
     for (;;) {
       const next = this.#uploads.next(nowMs);
       if (next !== undefined) {
-        this.#context.emit({ type: 'serve-piece', link: next.link.id, digest: next.digest, piece: next.piece });
+        const { link, digest, piece, untilArrived } = next;
+        this.#context.emit({ type: 'serve-piece', link: link.id, digest, piece, untilArrived });
         continue;
       }
       const frozen = this.#uploads.frozen(nowMs);

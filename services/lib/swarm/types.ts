@@ -82,7 +82,8 @@ export type Effect =
   | { readonly type: 'refuse-piece'; readonly link: LinkId; readonly piece: number; readonly reason: RefusalReason }
   | { readonly type: 'tell-have'; readonly link: LinkId; readonly pieces: readonly number[] }
   /** Read the piece from disk and send it. A seed serves the requests of a link in an order of its own: pieces nobody has come first. */
-  | { readonly type: 'serve-piece'; readonly link: LinkId; readonly digest: Digest; readonly piece: number }
+  /** `untilArrived`: `piece-sent` is to be told when the downloader has it, not when the transport does, where that can be known. */
+  | { readonly type: 'serve-piece'; readonly link: LinkId; readonly digest: Digest; readonly piece: number; readonly untilArrived: boolean }
   | { readonly type: 'close'; readonly link: LinkId; readonly reason: CloseReason }
   /** Tell the tracker what this process wants or has; `peersWanted` is 0 for a mere change of state. */
   | { readonly type: 'announce'; readonly digest: Digest; readonly complete: boolean; readonly peersWanted: number }

@@ -54,6 +54,7 @@ interface Running {
   readonly link: InboundLink;
   readonly queue: Queue;
   readonly piece: number;
+  readonly untilArrived: boolean;
   readonly sinceMs: number;
 }
 
@@ -62,6 +63,8 @@ export interface Service {
   readonly link: InboundLink;
   readonly digest: Digest;
   readonly piece: number;
+  /** It ends when the receiver has it: one that is to serve few at once must know when it may take on the next. */
+  readonly untilArrived: boolean;
 }
 
 export class UploadScheduler {
@@ -74,6 +77,8 @@ export class UploadScheduler {
   readonly #services: Running[] = [];
   #queuedCount = 0;
   #usualMs: number | undefined;
+  /** The same of services that end when the receiver has the piece. */
+  #usualArrivalMs: number | undefined;
   #deadlineMs: number | undefined;
 
   constructor(options: SwarmOptions, rng: Rng) {
@@ -164,9 +169,10 @@ export class UploadScheduler {
 
   /** Services of the blob that do not wait for a slow receiver. */
   #flowingCount(queue: Queue, nowMs: number): number {
-    const sinceMs = nowMs - this.#stuckMs();
     let count = 0;
-    for (const service of this.#services) if (service.sinceMs > sinceMs && service.queue === queue) count += 1;
+    for (const service of this.#services) {
+      if (service.queue === queue && service.sinceMs > nowMs - this.#stuckMs(service)) count += 1;
+    }
     return count;
   }
 
@@ -184,17 +190,17 @@ export class UploadScheduler {
   finished(link: InboundLink, piece: number, serviceMs: number): void {
     const at = this.#services.findIndex((service) => service.link === link && service.piece === piece);
     assert(at >= 0, 'only a running service ends');
-    for (const { queue } of this.#services.splice(at, 1)) queue.inServiceCount -= 1;
-    const weight = this.#usualMs === undefined || serviceMs < this.#usualMs ? 0.5 : 0.05;
-    this.#usualMs = this.#usualMs === undefined ? serviceMs : this.#usualMs + (serviceMs - this.#usualMs) * weight;
+    const [{ queue, untilArrived } = {}] = this.#services.splice(at, 1);
+    if (queue !== undefined) queue.inServiceCount -= 1;
+    if (untilArrived) this.#usualArrivalMs = follow(this.#usualArrivalMs, serviceMs);
+    else this.#usualMs = follow(this.#usualMs, serviceMs);
   }
 
   /** A service that takes longer waits for a slow receiver: half as long again as usual, within the configured bound. */
-  #stuckMs(): number {
+  #stuckMs({ untilArrived }: Running): number {
     const { serveStuckMs } = this.#options;
-    return this.#usualMs === undefined
-      ? serveStuckMs
-      : Math.min(serveStuckMs, Math.max(stuckMsMin, Math.ceil(stuckFactor * this.#usualMs)));
+    const usualMs = untilArrived ? this.#usualArrivalMs : this.#usualMs;
+    return usualMs === undefined ? serveStuckMs : Math.min(serveStuckMs, Math.max(stuckMsMin, Math.ceil(stuckFactor * usualMs)));
   }
 
   /** The next piece to serve, now in service; undefined when nothing may be served at this moment. */
@@ -239,14 +245,15 @@ export class UploadScheduler {
     queue.links.splice(queue.links.indexOf(link), 1);
     queue.links.push(link);
     link.start(piece, nowMs);
+    const untilArrived = queue.links.length > 1 && this.#slotsOf(queue) < this.#options.serveConcurrency;
     const sentCount = queue.sentCounts[piece] ?? 0;
     if (sentCount === 0) queue.unsentCount -= 1;
     queue.sentCounts[piece] = Math.min(255, sentCount + 1);
     this.#unqueue(queue, piece);
     queue.inServiceCount += 1;
     queue.sentCount += 1;
-    this.#services.push({ link, queue, piece, sinceMs: nowMs });
-    return { link, digest: queue.digest, piece };
+    this.#services.push({ link, queue, piece, untilArrived, sinceMs: nowMs });
+    return { link, digest: queue.digest, piece, untilArrived };
   }
 
   /** Two pieces to one receiver share what it takes, so a second one goes only to a lone receiver. */
@@ -300,14 +307,14 @@ export class UploadScheduler {
 
   /** Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. */
   #hasSlot(slotCount: number, nowMs: number): boolean {
-    const stuckMs = this.#stuckMs();
     if (this.#services.length < slotCount) return true;
     if (this.#services.length >= slotCount * stuckShare) return false;
     // There is one when at most `slotCount - 1` are not stuck; of the youngest `slotCount`, the oldest says.
     const deciding = this.#services[this.#services.length - slotCount];
     assert(deciding !== undefined, 'all slots are taken');
-    if (deciding.sinceMs + stuckMs <= nowMs) return true;
-    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, deciding.sinceMs + stuckMs);
+    const stuckMs = deciding.sinceMs + this.#stuckMs(deciding);
+    if (stuckMs <= nowMs) return true;
+    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, stuckMs);
     return false;
   }
 
@@ -316,4 +323,9 @@ export class UploadScheduler {
     assert(queue !== undefined, 'a blob that serves has a queue');
     return queue;
   }
+}
+
+/** The usual time follows quick services at once and slow ones slowly: those waited for a receiver. */
+function follow(usualMs: number | undefined, serviceMs: number): number {
+  return usualMs === undefined ? serviceMs : usualMs + (serviceMs - usualMs) * (serviceMs < usualMs ? 0.5 : 0.05);
 }

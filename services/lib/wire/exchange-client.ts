@@ -96,7 +96,7 @@ class DialledExchange implements OutboundExchange {
     stream.on('error', (error: ServiceError) => this.#closed(errorFromStatus(error), error.code));
     // After every piece, unlike the status event.
     stream.on('end', () => this.#ended());
-    this.#send({ $case: 'hello', hello: { digest: digestToProto(digest) } });
+    this.#send({ $case: 'hello', hello: { digest: digestToProto(digest), acknowledges: true } });
   }
 
   request(pieces: readonly number[]): void {
@@ -144,6 +144,7 @@ class DialledExchange implements OutboundExchange {
     switch (frame.$case) {
       case 'piece':
         this.#deps.receivedBytes.add(frame.piece.data.byteLength);
+        if (frame.piece.acknowledge) this.#send({ $case: 'arrived', arrived: { count: 1 } });
         this.#events.piece(frame.piece.index, frame.piece.data);
         return;
       case 'have':

@@ -59,6 +59,9 @@ class ServedExchange implements InboundExchange {
   #writtenCount = 0;
   #takenCount = 0;
   readonly #waiters: { readonly takenCount: number; resolve(): void; reject(error: AppError): void }[] = [];
+  #acknowledges = false;
+  /** One for each piece that the downloader is to say has arrived, oldest first. */
+  readonly #underWay: { resolve(): void; reject(error: AppError): void }[] = [];
   #release: () => void = () => undefined;
 
   constructor(stream: FrameStream, caller: NodeIdentity, deps: ExchangeServerDeps) {
@@ -112,11 +115,29 @@ class ServedExchange implements InboundExchange {
   }
 
   async piece(index: number, frame: PieceFrame): Promise<void> {
+    await this.#write(index, frame, false);
+  }
+
+  async pieceAcknowledged(index: number, frame: PieceFrame, taken: () => void): Promise<void> {
+    if (!this.#acknowledges) {
+      await this.#write(index, frame, false);
+      taken();
+      return;
+    }
+    if (this.#state === 'closed') throw goneError();
+    const arrived = new Promise<void>((resolve, reject) => this.#underWay.push({ resolve, reject }));
+    arrived.catch(() => undefined);
+    await this.#write(index, frame, true);
+    taken();
+    await arrived;
+  }
+
+  async #write(index: number, frame: PieceFrame, acknowledge: boolean): Promise<void> {
     if (this.#state === 'closed') throw goneError();
     const sizeBytes = frame.body.byteLength;
     const earlierCount = this.#writtenCount;
     this.#writtenCount += 1;
-    this.#stream.write(encodePiece(index, frame), (error?: Error | null) => {
+    this.#stream.write(encodePiece(index, frame, acknowledge), (error?: Error | null) => {
       if (error != null) return;
       frame.taken();
       this.#taken(sizeBytes);
@@ -155,6 +176,7 @@ class ServedExchange implements InboundExchange {
   #begin(frame: RequestFrame, accept: (exchange: InboundExchange) => void): void {
     if (frame.$case !== 'hello') throw new AppError('invalid-argument', 'exchange: the first frame must be a hello');
     this.#digest = digestFromProto(frame.hello.digest);
+    this.#acknowledges = frame.hello.acknowledges;
     this.#state = 'open';
     accept(this);
     assert(this.#events !== undefined, 'the acceptor listens before it returns');
@@ -169,6 +191,11 @@ class ServedExchange implements InboundExchange {
         return;
       case 'cancel':
         this.#events?.cancelled(checkedIndexes(frame.cancel.pieces));
+        return;
+      case 'arrived':
+        if (frame.arrived.count > this.#underWay.length)
+          throw new AppError('invalid-argument', 'exchange: more pieces arrived than were sent');
+        for (const { resolve } of this.#underWay.splice(0, frame.arrived.count)) resolve();
         return;
       default:
         assertNever(frame);
@@ -199,7 +226,7 @@ class ServedExchange implements InboundExchange {
     this.#state = 'closed';
     this.#release();
     this.#resetLater();
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(goneError());
+    for (const waiter of [...this.#waiters.splice(0), ...this.#underWay.splice(0)]) waiter.reject(goneError());
     this.#events?.closed(error);
   }
 

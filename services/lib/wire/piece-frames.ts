@@ -1,6 +1,6 @@
 /**
  * Frames that carry pieces, encoded where the piece's bytes already are. The layout is the one of `ExchangeResponse{piece}`: the header
- * (`0A <length> 08 <index> 7A <length>`, each number a varint) is written right before the body, so that nothing is copied.
+ * (`0A <length> 08 <index> 10 01 7A <length>`, each number a varint, `10 01` only where an answer is wanted) is written right before the body, so that nothing is copied.
  */
 
 import { AppError, assert, leafSizeBytes } from '#core';
@@ -9,10 +9,11 @@ import { exchangeFrameSizeBytesMax } from './limits.ts';
 import type { PieceFrame } from './types.ts';
 import { writeByteBefore, writeVarintBefore } from './varint.ts';
 
-/** Three tags of one byte and three varints of at most five. */
-const headerRoomBytes = 18;
+/** Three tags of one byte and three varints of at most five, and two bytes that ask for an answer. */
+const headerRoomBytes = 20;
 const tagOfPiece = 0x0a;
 const tagOfIndex = 0x08;
+const tagOfAcknowledge = 0x10;
 const tagOfData = 0x7a;
 
 class RoomyFrame implements PieceFrame {
@@ -72,13 +73,17 @@ export class PieceFramePool {
 }
 
 /** The encoded message: a view of the frame's memory. The index is at most 2^32 - 1. */
-export function encodePiece(index: number, frame: PieceFrame): Buffer {
+export function encodePiece(index: number, frame: PieceFrame, acknowledge = false): Buffer {
   assert(frame instanceof RoomyFrame, 'the frame was made by pieceFrame');
   const { bytes, body } = frame;
   let at = headerRoomBytes;
   if (body.byteLength > 0) {
     at = writeVarintBefore(bytes, at, body.byteLength);
     at = writeByteBefore(bytes, at, tagOfData);
+  }
+  if (acknowledge) {
+    at = writeByteBefore(bytes, at, 1);
+    at = writeByteBefore(bytes, at, tagOfAcknowledge);
   }
   if (index !== 0) {
     at = writeVarintBefore(bytes, at, index);

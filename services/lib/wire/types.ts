@@ -113,6 +113,11 @@ export interface InboundExchange {
    * belongs to the exchange from the call on.
    */
   piece(index: number, frame: PieceFrame): Promise<void>;
+  /**
+   * As `piece`, and resolves only when the downloader has said that it has the piece: what the kernel has taken may stand there for seconds. With
+   * one that cannot say so it is the same as `piece`. `taken` is called when the transport has the bytes.
+   */
+  pieceAcknowledged(index: number, frame: PieceFrame, taken: () => void): Promise<void>;
   pieceRefused(index: number, reason: ExchangeRefusal): void;
   close(): void;
 }

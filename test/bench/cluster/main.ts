@@ -90,7 +90,7 @@ async function main(): Promise<void> {
 }
 
 function jsonOf({ real, simulated }: Pair) {
-  const { frames: _, ...result } = real;
+  const { ...result } = real;
   return { ...result, simulated: { ratio: simulated.ratio, originCopies: simulated.originCopies } };
 }
 

@@ -13,6 +13,16 @@ const subnet = '198.18';
 const hostCountMax = 240;
 /** Jumbo frames, as in many data centres: with 1500 the kernel spends more on packets than the processes on what is in them. */
 const mtu = '9000';
+/**
+ * What most hosts use. Where the machine's default is BBR, it would go on for long at the rates it learnt before the links were limited, and a
+ * tenth of the segments were lost.
+ */
+const congestionControl = 'cubic';
+/** Bytes that wait for a host's port of the switch before more are dropped. */
+const portQueueBytes = 256 * 1024;
+/** What a host sends to one peer before it turns to the next, in bytes. */
+const turnBytes = 18_000;
+const turn = `${turnBytes}b`;
 /** Payload of a full frame over all of it: Ethernet, IP, and TCP with timestamps. */
 export const payloadShare = 8948 / 9014;
 const execute = promisify(execFile);
@@ -105,14 +115,17 @@ export class BenchNetwork implements AsyncDisposable {
     await ip('-n', namespace, 'address', 'add', `${address}/24`, 'dev', 'eth0');
     await ip('-n', namespace, 'link', 'set', 'lo', 'up');
     await ip('-n', namespace, 'link', 'set', 'eth0', 'up');
+    const route = ['dev', 'eth0', 'proto', 'kernel', 'scope', 'link', 'src', address, 'congctl', congestionControl, 'rto_min', '20ms'];
+    await ip('-n', namespace, 'route', 'replace', `${this.#net}.0/24`, ...route);
     return host;
   }
 
-  /** Limits both directions of a host's cable with token buckets whose queues hold 50 ms, as a shallow switch port does. */
+  /** Limits both directions of a host's cable with token buckets. */
   async limit(host: NetHost, { upBytesPerSec, downBytesPerSec }: LinkRates): Promise<void> {
     const index = Array.from(this.hosts.keys()).indexOf(host.name) + 1;
-    await bucket(host.namespace, 'eth0', upBytesPerSec);
-    await bucket(this.#switch, portOf(index), downBytesPerSec);
+    const peers = Array.from(this.hosts.values()).filter((other) => other !== host);
+    await limitHost(host, peers, upBytesPerSec);
+    await limitPort(this.#switch, portOf(index), downBytesPerSec);
   }
 
   /** Removes everything and ends what still runs inside. */
@@ -152,24 +165,37 @@ async function ip(...args: readonly string[]): Promise<void> {
 }
 
 /** 64 KiB at once: what the kernel hands down as one segment. */
-async function bucket(namespace: string, device: string, bytesPerSec: number): Promise<void> {
-  const rate = `${Math.round(bytesPerSec * 8)}bit`;
-  await execute('tc', [
-    '-n',
-    namespace,
-    'qdisc',
-    'replace',
-    'dev',
-    device,
-    'root',
-    'tbf',
-    'rate',
-    rate,
-    'burst',
-    '64kb',
-    'latency',
-    '50ms',
-  ]);
+const burst = '64kb';
+
+/** A port of a switch: one queue for all who send there. */
+async function limitPort(namespace: string, device: string, bytesPerSec: number): Promise<void> {
+  const shape = ['rate', rateOf(bytesPerSec), 'burst', burst, 'limit', String(portQueueBytes)];
+  await execute('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...shape]);
+}
+
+/** A host sends to its peers in turns, as it does with `fq` or `fq_codel`, which not every kernel has: a class for each of them, and one for the rest. */
+async function limitHost({ namespace }: NetHost, peers: readonly NetHost[], bytesPerSec: number): Promise<void> {
+  const rate = rateOf(bytesPerSec);
+  const share = rateOf(bytesPerSec / (peers.length + 1));
+  const lines = [
+    'qdisc replace dev eth0 root handle 1: htb default 2 r2q 1',
+    `class replace dev eth0 parent 1: classid 1:1 htb rate ${rate} burst ${burst} cburst ${burst}`,
+    `class replace dev eth0 parent 1:1 classid 1:2 htb rate ${share} ceil ${rate} burst ${turn} cburst ${burst} quantum ${turnBytes}`,
+  ];
+  peers.forEach(({ address }, index) => {
+    const id = `1:${(index + 16).toString(16)}`;
+    lines.push(
+      `class replace dev eth0 parent 1:1 classid ${id} htb rate ${share} ceil ${rate} burst ${turn} cburst ${burst} quantum ${turnBytes}`,
+      `filter add dev eth0 parent 1: protocol ip u32 match ip dst ${address} flowid ${id}`,
+    );
+  });
+  const running = execute('tc', ['-n', namespace, '-batch', '-']);
+  running.child.stdin?.end(`${lines.join('\n')}\n`);
+  await running;
+}
+
+function rateOf(bytesPerSec: number): string {
+  return `${Math.round(bytesPerSec * 8)}bit`;
 }
 
 /** A third number of an address that no route of this machine uses. */

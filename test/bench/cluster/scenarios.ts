@@ -9,8 +9,8 @@ export interface BenchOptions {
   readonly rateBytesPerSec: number | undefined;
 }
 
-/** 24 hosts at 2.5 MB/s: a byte costs more CPU the smaller the portions in which it comes, and two cores must stay idle for a part of the time. */
-const rateDefault = 2_500_000;
+/** 24 hosts at 1.25 MB/s: a byte costs more CPU the smaller the portions in which it comes, and two cores must stay idle for a part of the time. */
+const rateDefault = 1_250_000;
 const mega = 1_000_000;
 
 const descriptions = {

@@ -317,6 +317,46 @@ test('draining ends exchanges at both ends as unavailable', async (t) => {
   assert.ok(isAppError(await atClient.promise, 'unavailable'));
 });
 
+test('word that a piece has arrived comes after the piece, and not before a receiver that does not read takes it', async (t) => {
+  const mesh = await Mesh.open(t);
+  const order: string[] = [];
+  const [served, done, accepted] = [deferred(), deferred(), deferred()];
+  const { target } = await serve(mesh, (exchange) => {
+    exchange.listen(
+      serverEvents({
+        requested: ([index = 0]) => {
+          const frame = pieceFrame(mebibyte);
+          void exchange
+            .pieceAcknowledged(index, frame, () => {
+              order.push('taken');
+              served.resolve();
+            })
+            .then(() => {
+              order.push('arrived');
+              done.resolve();
+            });
+        },
+      }),
+    );
+    exchange.accept(Bitfield.full(64));
+  });
+  const exchange = (await mesh.pool('agent')).dialExchange(
+    target,
+    digest,
+    clientEvents({ accepted: () => accepted.resolve(), piece: () => order.push('received') }),
+  );
+  await accepted.promise;
+  exchange.pause();
+  exchange.request([3]);
+  await served.promise;
+  await settle(() => order.length);
+  assert.deepEqual(order, ['taken']);
+  exchange.resume();
+  await done.promise;
+  assert.deepEqual(order, ['taken', 'received', 'arrived']);
+  exchange.close();
+});
+
 test('a tiny blob is fetched whole', async (t) => {
   const mesh = await Mesh.open(t);
   const { target } = await serve(mesh, seeder(1));
@@ -325,8 +365,11 @@ test('a tiny blob is fetched whole', async (t) => {
   assert.equal(Buffer.from(data).toString(), 'tiny');
 });
 
-const hello = ExchangeRequest.encode({ frame: { $case: 'hello', hello: { digest: { algorithm: 1, value: Buffer.alloc(32) } } } }).finish();
+const hello = ExchangeRequest.encode({
+  frame: { $case: 'hello', hello: { digest: { algorithm: 1, value: Buffer.alloc(32) }, acknowledges: true } },
+}).finish();
 const tooMany = ExchangeRequest.encode({ frame: { $case: 'request', request: { pieces: Array.from({ length: 257 }, () => 1) } } }).finish();
+const arrived = ExchangeRequest.encode({ frame: { $case: 'arrived', arrived: { count: 1 } } }).finish();
 const malformed: readonly (readonly [string, readonly Uint8Array[], string])[] = [
   [
     'a first frame that is no hello',
@@ -336,6 +379,7 @@ const malformed: readonly (readonly [string, readonly Uint8Array[], string])[] =
   ['a hello without a digest', [Buffer.from([0x0a, 0])], 'digest is missing'],
   ['a second hello', [hello, hello], 'second hello'],
   ['more than 256 indexes', [hello, tooMany], 'more than 256'],
+  ['word of a piece that was not sent', [hello, arrived], 'more pieces arrived'],
   ['a frame that is too large', [Buffer.alloc(8192)], 'too large'],
   ['bytes that are no message', [Buffer.from([0x0a, 0xff])], 'malformed'],
 ];

@@ -367,3 +367,30 @@ test('a process that has sent little serves few pieces at once, so that each is 
   }
   assert.deepEqual([atOnce[0], atOnce.at(-1)], [3, 8]);
 });
+
+test('a seed with fresh pieces counts a piece as under way until the receiver has it', () => {
+  const engine = new Engine({ seedConcurrency: 1 });
+  engine.seed();
+  const links = [engine.inbound('agent/x').link, engine.inbound('agent/y').link];
+  const first = of(engine.apply({ type: 'pieces-requested', link: links[0] ?? 0, pieces: [0] }), 'serve-piece');
+  assert.deepEqual(
+    first.map(({ untilArrived }) => untilArrived),
+    [true],
+  );
+  assert.equal(of(engine.apply({ type: 'pieces-requested', link: links[1] ?? 0, pieces: [1] }), 'serve-piece').length, 0);
+  // The times are those of a network whose cables are the limit.
+  engine.nowMs += 100;
+  const second = of(sent(engine, links[0] ?? 0, 0), 'serve-piece');
+  assert.deepEqual(
+    second.map(({ piece, untilArrived }) => [piece, untilArrived]),
+    [[1, true]],
+  );
+});
+
+test('a lone receiver is served ahead: nobody waits for what it is given', () => {
+  const engine = new Engine();
+  engine.seed();
+  const { link } = engine.inbound('agent/x');
+  const [serve] = of(engine.apply({ type: 'pieces-requested', link, pieces: [5] }), 'serve-piece');
+  assert.equal(serve?.untilArrived, false);
+});

@@ -7,7 +7,9 @@ import { ExchangeRequest } from '#gen/shoal/peer/v1/exchange';
 import { ManualClock } from '#test/support/manual-clock';
 import { exchangeHandler } from '../../../services/lib/wire/exchange-server.ts';
 
-const hello = ExchangeRequest.encode({ frame: { $case: 'hello', hello: { digest: { algorithm: 1, value: Buffer.alloc(32) } } } }).finish();
+const hello = ExchangeRequest.encode({
+  frame: { $case: 'hello', hello: { digest: { algorithm: 1, value: Buffer.alloc(32) }, acknowledges: false } },
+}).finish();
 const request = ExchangeRequest.encode({
   frame: { $case: 'request', request: { pieces: Array.from({ length: 256 }, () => 1) } },
 }).finish();

@@ -14,15 +14,18 @@ const data = fc.oneof(
 
 test('a piece is encoded as the generated code would encode it, without a copy', () => {
   fc.assert(
-    fc.property(index, data, (piece, bytes) => {
+    fc.property(index, data, fc.boolean(), (piece, bytes, acknowledge) => {
       const frame = pieceFrame(bytes.byteLength);
       frame.body.set(bytes);
-      const encoded = encodePiece(piece, frame);
-      assert.ok(encoded.equals(ExchangeResponse.encode({ frame: { $case: 'piece', piece: { index: piece, data: bytes } } }).finish()));
+      const encoded = encodePiece(piece, frame, acknowledge);
+      const generated = ExchangeResponse.encode({ frame: { $case: 'piece', piece: { index: piece, acknowledge, data: bytes } } }).finish();
+      assert.ok(encoded.equals(generated));
       assert.equal(encoded.buffer, frame.body.buffer);
       // The same frame may carry another index later.
       assert.ok(
-        encodePiece(0, frame).equals(ExchangeResponse.encode({ frame: { $case: 'piece', piece: { index: 0, data: bytes } } }).finish()),
+        encodePiece(0, frame).equals(
+          ExchangeResponse.encode({ frame: { $case: 'piece', piece: { index: 0, acknowledge: false, data: bytes } } }).finish(),
+        ),
       );
     }),
     { numRuns: 60 },

@@ -69,13 +69,20 @@ export interface ExchangeRequest {
     | //
     /** Withdraws requests. A piece already on its way may still arrive. */
     { readonly $case: "cancel"; readonly cancel: Cancel }
+    | //
+    /** Says that pieces have arrived, for each that came with `acknowledge`. */
+    { readonly $case: "arrived"; readonly arrived: Arrived }
     | undefined;
 }
 
 /** Opens the link for one blob. */
 export interface Hello {
   /** The blob. */
-  readonly digest: Digest | undefined;
+  readonly digest:
+    | Digest
+    | undefined;
+  /** The downloader answers pieces that come with `acknowledge`. The server sets it on none otherwise. */
+  readonly acknowledges: boolean;
 }
 
 /** Asks for pieces. They come in the order of the requests. */
@@ -88,6 +95,12 @@ export interface Request {
 export interface Cancel {
   /** Indexes, at most 256 a frame. */
   readonly pieces: readonly number[];
+}
+
+/** Pieces have arrived, in the order in which they were sent. */
+export interface Arrived {
+  /** How many of those that came with `acknowledge`, since the last frame of this kind. */
+  readonly count: number;
 }
 
 /** From the server. The first frame is `accepted` or `refused`. */
@@ -116,6 +129,8 @@ export interface ExchangeResponse {
 export interface Piece {
   /** Which piece. */
   readonly index: number;
+  /** The server waits for word that it has arrived: bytes that the network holds are still its work, and it takes on little of that at once. */
+  readonly acknowledge: boolean;
   /** Its bytes. */
   readonly data: Uint8Array;
 }
@@ -166,6 +181,9 @@ export const ExchangeRequest: MessageFns<ExchangeRequest> = {
       case "cancel":
         Cancel.encode(message.frame.cancel, writer.uint32(26).fork()).join();
         break;
+      case "arrived":
+        Arrived.encode(message.frame.arrived, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -207,6 +225,14 @@ export const ExchangeRequest: MessageFns<ExchangeRequest> = {
             message.frame = { $case: "cancel", cancel: Cancel.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.frame = { $case: "arrived", arrived: Arrived.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -227,6 +253,8 @@ export const ExchangeRequest: MessageFns<ExchangeRequest> = {
       obj.request = Request.toJSON(message.frame.request);
     } else if (message.frame?.$case === "cancel") {
       obj.cancel = Cancel.toJSON(message.frame.cancel);
+    } else if (message.frame?.$case === "arrived") {
+      obj.arrived = Arrived.toJSON(message.frame.arrived);
     }
     return obj;
   },
@@ -255,19 +283,28 @@ export const ExchangeRequest: MessageFns<ExchangeRequest> = {
         }
         break;
       }
+      case "arrived": {
+        if (object.frame?.arrived !== undefined && object.frame?.arrived !== null) {
+          message.frame = { $case: "arrived", arrived: Arrived.fromPartial(object.frame.arrived) };
+        }
+        break;
+      }
     }
     return message;
   },
 };
 
 function createBaseHello(): Hello {
-  return { digest: undefined };
+  return { digest: undefined, acknowledges: false };
 }
 
 export const Hello: MessageFns<Hello> = {
   encode(message: Hello, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.digest !== undefined) {
       Digest.encode(message.digest, writer.uint32(10).fork()).join();
+    }
+    if (message.acknowledges !== false) {
+      writer.uint32(16).bool(message.acknowledges);
     }
     return writer;
   },
@@ -293,6 +330,14 @@ export const Hello: MessageFns<Hello> = {
             message.digest = Digest.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.acknowledges = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -310,6 +355,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.digest !== undefined) {
       obj.digest = Digest.toJSON(message.digest);
     }
+    if (message.acknowledges !== false) {
+      obj.acknowledges = message.acknowledges;
+    }
     return obj;
   },
 
@@ -321,6 +369,7 @@ export const Hello: MessageFns<Hello> = {
     message.digest = (object.digest !== undefined && object.digest !== null)
       ? Digest.fromPartial(object.digest)
       : undefined;
+    message.acknowledges = object.acknowledges ?? false;
     return message;
   },
 };
@@ -479,6 +528,69 @@ export const Cancel: MessageFns<Cancel> = {
   },
 };
 
+function createBaseArrived(): Arrived {
+  return { count: 0 };
+}
+
+export const Arrived: MessageFns<Arrived> = {
+  encode(message: Arrived, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.count !== 0) {
+      writer.uint32(8).uint32(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Arrived {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseArrived() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.count = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: Arrived): unknown {
+    const obj: any = {};
+    if (message.count !== 0) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Arrived>): Arrived {
+    return Arrived.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Arrived>): Arrived {
+    const message = createBaseArrived() as any;
+    message.count = object.count ?? 0;
+    return message;
+  },
+};
+
 function createBaseExchangeResponse(): ExchangeResponse {
   return { frame: undefined };
 }
@@ -628,13 +740,16 @@ export const ExchangeResponse: MessageFns<ExchangeResponse> = {
 };
 
 function createBasePiece(): Piece {
-  return { index: 0, data: new Uint8Array(0) };
+  return { index: 0, acknowledge: false, data: new Uint8Array(0) };
 }
 
 export const Piece: MessageFns<Piece> = {
   encode(message: Piece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.index !== 0) {
       writer.uint32(8).uint32(message.index);
+    }
+    if (message.acknowledge !== false) {
+      writer.uint32(16).bool(message.acknowledge);
     }
     if (message.data.length !== 0) {
       writer.uint32(122).bytes(message.data);
@@ -663,6 +778,14 @@ export const Piece: MessageFns<Piece> = {
             message.index = reader.uint32();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.acknowledge = reader.bool();
+            continue;
+          }
           case 15: {
             if (tag !== 122) {
               break;
@@ -688,6 +811,9 @@ export const Piece: MessageFns<Piece> = {
     if (message.index !== 0) {
       obj.index = Math.round(message.index);
     }
+    if (message.acknowledge !== false) {
+      obj.acknowledge = message.acknowledge;
+    }
     if (message.data.length !== 0) {
       obj.data = base64FromBytes(message.data);
     }
@@ -700,6 +826,7 @@ export const Piece: MessageFns<Piece> = {
   fromPartial(object: DeepPartial<Piece>): Piece {
     const message = createBasePiece() as any;
     message.index = object.index ?? 0;
+    message.acknowledge = object.acknowledge ?? false;
     message.data = object.data ?? new Uint8Array(0);
     return message;
   },
