@@ -10,8 +10,8 @@ import { hasBody } from './body.ts';
 import type { RegistryLimits } from './options.ts';
 import { Pace } from './pace.ts';
 
-/** What is written at once. A client that reads slowly is seen to make progress in steps of this size. */
-const sliceBytes = 128 * 1024;
+/** What is written at once, as much as readers hand over. A client that reads slowly is seen to make progress in steps of this size. */
+const sliceBytes = 512 * 1024;
 
 export interface SendDeps {
   readonly limits: RegistryLimits;

@@ -290,7 +290,7 @@ function serverFactory({ limits, tls }: RegistrySettings, connections: Connectio
     requireHostHeader: false,
     connectionsCheckingInterval: Math.min(30_000, limits.headersTimeoutMs),
     // Larger than Node's default, so that a fast disk or peer is not stopped after every chunk.
-    highWaterMark: 256 * 1024,
+    highWaterMark: 1024 * 1024,
   };
   return (handler) => {
     const server = tls === undefined ? http.createServer(common, handler) : secureServer(common, tls, limits.headersTimeoutMs, handler);
