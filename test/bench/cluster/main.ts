@@ -90,7 +90,7 @@ async function main(): Promise<void> {
 }
 
 function jsonOf({ real, simulated }: Pair) {
-  const { ...result } = real;
+  const { frames: _, ...result } = real;
   return { ...result, simulated: { ratio: simulated.ratio, originCopies: simulated.originCopies } };
 }
 
