@@ -54,7 +54,7 @@ async function place(directory: string) {
   const file = await open(path, 'w');
   await file.truncate(sizeBytes);
   await file.close();
-  await store.adopt(path, metainfo, { fsync: true, pinned: true });
+  await store.adopt(path, metainfo, { fsync: true });
   return metainfo;
 }
 
