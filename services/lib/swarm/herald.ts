@@ -9,9 +9,10 @@ import type { SwarmOptions } from './options.ts';
 import type { Transfer } from './transfer.ts';
 import type { UploadScheduler } from './upload-scheduler.ts';
 
-/** Requests queued or in service up to which a new piece is told at once: three rounds of the default ten services. With one round, a new
- * blob spreads slowly: the busiest hosts have the newest pieces, and nobody knows. */
-const loadMax = 30;
+/** Requests queued or in service up to which a piece is told at once: a few more than are taken, so that haves gather in busy processes. */
+const loadMax = 16;
+/** The same while the blob is new here. The busiest hosts have the newest pieces: if they waited, the swarm would stand still around them. */
+const newLoadMax = 30;
 /** A link that was told so recently may be about to ask. */
 const answerMs = 10;
 /** Nobody waits longer for news than this many services take: by then, others have the piece. */
@@ -51,7 +52,7 @@ export class Herald {
     if (this.#transfers.size === 0) return;
     const { requestCount, usualMs } = this.#deps.uploads;
     const waitMs = Math.ceil(Math.min(options.tellWaitMs, waitServices * (usualMs ?? options.tellWaitMs)));
-    let room = loadMax - requestCount;
+    let room = this.#loadMax() - requestCount;
     if (room <= 0 && nowMs < this.#oldestMs + waitMs) {
       this.#deadlineMs = this.#oldestMs + waitMs;
       return;
@@ -61,6 +62,11 @@ export class Herald {
       for (const link of transfer.inbound) if (isAboutToAsk(link, nowMs)) room -= 1;
       room = this.#tellLinks(transfer, room, waitMs, nowMs);
     }
+  }
+
+  #loadMax(): number {
+    for (const { digest } of this.#transfers) if (this.#deps.uploads.isNew(digest)) return newLoadMax;
+    return loadMax;
   }
 
   #tellLinks(transfer: Transfer, roomBefore: number, waitMs: number, nowMs: number): number {

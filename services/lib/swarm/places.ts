@@ -12,9 +12,8 @@ const sentPerPlace = 10;
 const placesMin = 3;
 /** Requests that wait for a service to end, so that an uplink has no pause. */
 const queuedMax = 2;
-/** A crowded source is asked again after a quarter of the time that a piece takes. */
-const restShare = 4;
-const restMsMin = 10;
+/** A crowded source is left alone for the time that a piece takes. */
+const restMsMin = 20;
 /** Refused so often in a row, a request is queued however many there are: nobody starves. */
 export const refusedInRowMax = 4;
 
@@ -38,7 +37,7 @@ export function owingLinkMax(pieceCount: number, downloadCount: number, { owingL
 /** How long a download leaves a crowded source alone, in whole milliseconds. */
 export function crowdedRestMs(links: readonly OutboundLink[], sizeBytes: number, { busyRetryMs }: SwarmOptions): number {
   const pieceMs = meanEtaMs(links, sizeBytes);
-  return Number.isFinite(pieceMs) ? Math.min(busyRetryMs, Math.max(restMsMin, Math.ceil(pieceMs / restShare))) : restMsMin;
+  return Number.isFinite(pieceMs) ? Math.min(busyRetryMs, Math.max(restMsMin, Math.ceil(pieceMs))) : restMsMin;
 }
 
 function forPieces(pieceCount: number): number {

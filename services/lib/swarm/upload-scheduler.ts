@@ -17,6 +17,8 @@ const stuckShare = 4;
 /** When no more services may start, a link that has been stuck for so many times the bound yields its place. */
 const evictFactor = 2;
 
+/** A blob is new to its downloaders until this process sent so many pieces of it. */
+const newCount = 100;
 /** So few links of a blob queue what they like: they may have nobody else to ask. */
 const fewLinks = 8;
 
@@ -174,6 +176,12 @@ export class UploadScheduler {
       if (service.queue === queue && service.sinceMs > nowMs - this.#stuckMs(service)) count += 1;
     }
     return count;
+  }
+
+  /** It is served, and few pieces of it have left. */
+  isNew(digest: Digest): boolean {
+    const queue = this.#byDigest.get(digest);
+    return queue !== undefined && queue.sentCount < newCount;
   }
 
   /** Requests queued or in service. */

@@ -394,3 +394,25 @@ test('a lone receiver is served ahead: nobody waits for what it is given', () =>
   const [serve] = of(engine.apply({ type: 'pieces-requested', link, pieces: [5] }), 'serve-piece');
   assert.equal(serve?.untilArrived, false);
 });
+
+test('while a blob is new here its pieces are told at once, later they gather while others are served', () => {
+  const engine = new Engine({ serveConcurrency: 1, serveConcurrencyPerLink: 1, windowStartPieces: 4 }, 280);
+  engine.want(pieces(280, ...Array.from({ length: 200 }, (_, at) => at)));
+  const busy = engine.inbound('agent/busy');
+  engine.inbound('agent/other');
+  const source = engine.connect('agent/source');
+  const ask = (first: number) =>
+    engine.apply({ type: 'pieces-requested', link: busy.link, pieces: Array.from({ length: 20 }, (_, at) => first + at) });
+  let serving = of(ask(0), 'serve-piece');
+  const [first = -1] = asked(source.effects);
+  const early = engine.deliver(source.link, first);
+  assert.ok(of(early, 'tell-have').length > 0);
+  for (let sentCount = 0; sentCount < 120; sentCount += 1) {
+    engine.nowMs += 10;
+    if (sentCount % 10 === 9) ask(20 + sentCount);
+    const [{ link, piece } = { link: -1, piece: -1 }] = serving;
+    serving = of(sent(engine, link, piece), 'serve-piece');
+  }
+  const late = engine.deliver(source.link, asked(early, source.link)[0] ?? -1);
+  assert.deepEqual(of(late, 'tell-have'), []);
+});
