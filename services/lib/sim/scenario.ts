@@ -27,6 +27,10 @@ export interface Scenario {
   readonly replicas: number;
   /** Hosts come at random within this time, in shares of the bound; 0.002 of it at least. */
   readonly arrivalShare: number;
+  /** Hosts come at so many moments instead, in equal groups; 0 for one by one. */
+  readonly waveCount: number;
+  /** The last so many hosts come at the end of that time. */
+  readonly lateCount: number;
   /** This share of the hosts has a tenth of the rates. */
   readonly slowShare: number;
   /** This share of the hosts dies halfway. */
@@ -70,6 +74,8 @@ const usual: Scenario = {
   originCount: 3,
   replicas: 3,
   arrivalShare: 0.01,
+  waveCount: 0,
+  lateCount: 0,
   slowShare: 0,
   deadShare: 0,
   weakCount: 0,
@@ -100,11 +106,20 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map(
     }),
     scenario('flash-crowd', '1000 hosts at the same moment, 500 MB', { hostCount: 1000, arrivalShare: 0 }),
     scenario('staggered', '500 hosts, one after another over three times the bound', { arrivalShare: 3 }),
+    scenario('rolling-update', '500 hosts in ten groups over five times the bound', { arrivalShare: 5, waveCount: 10 }),
     scenario('layer', 'a layer of 20 MiB to 1000 hosts at 12.5 MB/s', {
       hostCount: 1000,
       blobs: [{ name: 'layer', sizeBytes: 20 * mebi }],
       upBytesPerSec: 12.5 * mega,
       downBytesPerSec: 12.5 * mega,
+    }),
+    scenario('late-joiner', 'a blob of 100 GB to 8 hosts at 1 GB/s; the last comes when the others have half of it', {
+      hostCount: 8,
+      blobs: [{ name: 'huge', sizeBytes: 100_000 * mega }],
+      upBytesPerSec: 1000 * mega,
+      downBytesPerSec: 1000 * mega,
+      arrivalShare: 0.5,
+      lateCount: 1,
     }),
     scenario('slow-tenth', '500 hosts of which a tenth is ten times slower', { slowShare: 0.1 }),
     scenario('loss', '500 hosts of which 30 % die halfway', { deadShare: 0.3 }),

@@ -88,7 +88,7 @@ export class Simulation {
     this.#addLiars();
     const boundMs = this.#idealMs(scenario.downBytesPerSec);
     const arrivalMs = Math.max(arrivalShareMin, scenario.arrivalShare) * boundMs;
-    this.#arrivedMs = this.#agents.map(() => 1 + (rng.below(1 << 20) / (1 << 20)) * arrivalMs);
+    this.#arrivedMs = this.#agents.map((_, at) => 1 + arrivalMs * this.#arrivalOf(at, rng));
     this.#limitMs = Math.max(limitMsMin, limitFactor * boundMs) + arrivalMs;
     this.#dueCount = hostCount * this.#blobs.length;
     const pieceCount = sum(this.#blobs.map((blob) => blob.pieceCount));
@@ -180,6 +180,14 @@ export class Simulation {
         downBytesPerSec: downBytesPerSec / factor,
       });
     });
+  }
+
+  /** When a host comes, as a share of the time in which hosts come. */
+  #arrivalOf(at: number, rng: SeededRng): number {
+    const { hostCount, waveCount, lateCount } = this.#scenario;
+    const drawn = rng.below(1 << 20) / (1 << 20);
+    if (lateCount > 0) return at >= hostCount - lateCount ? 1 : drawn * arrivalShareMin;
+    return waveCount > 0 ? Math.floor((at * waveCount) / hostCount) / waveCount : drawn;
   }
 
   #addLiars(): void {

@@ -29,6 +29,26 @@ test('a third of the hosts dies and is not waited for', () => {
   assert.equal(run('loss').hostCount, 8);
 });
 
+test('a rolling update comes in groups, each as fast as if it were alone', () => {
+  const { ratio, samples } = run('rolling-update', { hostCount: 20 });
+  assert.ok(ratio.last < 1.3, JSON.stringify(ratio));
+  const halfway = samples.find(({ hostsShare }) => hostsShare >= 0.5);
+  assert.ok((halfway?.timeMs ?? 0) > 0.4 * (samples.at(-1)?.timeMs ?? 0));
+});
+
+test('who comes late to a huge blob finds slots and takes no longer than the others', () => {
+  const result = new Simulation(scenarioOf('late-joiner', { sizeBytes: 2_000_000_000 })).run();
+  assert.deepEqual(result.violations, []);
+  assert.ok(result.ratio.last < 1.2, JSON.stringify(result.ratio));
+});
+
+test('400 hosts that want more links than there are slots: none starves', () => {
+  const { finishedCount, ratio, violations } = new Simulation(scenarioOf('starve', { sizeBytes: 20_000_000 })).run();
+  assert.deepEqual(violations, []);
+  assert.equal(finishedCount, 400);
+  assert.ok(ratio.last < 1.5 * ratio.p50, JSON.stringify(ratio));
+});
+
 test('slow hosts are measured by their own bound', () => {
   const result = run('slow-tenth', { hostCount: 20 });
   assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));
