@@ -6,6 +6,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { AppError } from '#core';
+import { grpcPort } from './plan.ts';
 
 const prefix = 'shoalb-';
 /** RFC 2544 sets 198.18.0.0/15 aside for benchmarks; the third number tells networks of one machine apart. */
@@ -173,21 +174,26 @@ async function limitPort(namespace: string, device: string, bytesPerSec: number)
   await execute('tc', ['-n', namespace, 'qdisc', 'replace', 'dev', device, 'root', 'tbf', ...shape]);
 }
 
-/** A host sends to its peers in turns, as it does with `fq` or `fq_codel`, which not every kernel has: a class for each of them, and one for the rest. */
+/**
+ * A host's flows take turns, as they do with `fq` or `fq_codel`, which not every kernel has: for each peer a class for what it is sent on
+ * request and one for what it is asked, so that requests and acknowledgements do not wait behind pieces; and one class for the rest.
+ */
 async function limitHost({ namespace }: NetHost, peers: readonly NetHost[], bytesPerSec: number): Promise<void> {
   const rate = rateOf(bytesPerSec);
-  const share = rateOf(bytesPerSec / (peers.length + 1));
+  const share = rateOf(bytesPerSec / (2 * peers.length + 1));
+  const flow = (id: string): string =>
+    `class replace dev eth0 parent 1:1 classid ${id} htb rate ${share} ceil ${rate} burst ${turn} cburst ${burst} quantum ${turnBytes}`;
   const lines = [
     'qdisc replace dev eth0 root handle 1: htb default 2 r2q 1',
     `class replace dev eth0 parent 1: classid 1:1 htb rate ${rate} burst ${burst} cburst ${burst}`,
-    `class replace dev eth0 parent 1:1 classid 1:2 htb rate ${share} ceil ${rate} burst ${turn} cburst ${burst} quantum ${turnBytes}`,
+    flow('1:2'),
   ];
   peers.forEach(({ address }, index) => {
-    const id = `1:${(index + 16).toString(16)}`;
-    lines.push(
-      `class replace dev eth0 parent 1:1 classid ${id} htb rate ${share} ceil ${rate} burst ${turn} cburst ${burst} quantum ${turnBytes}`,
-      `filter add dev eth0 parent 1: protocol ip u32 match ip dst ${address} flowid ${id}`,
-    );
+    const [asks, serves] = [0, 1].map((kind) => `1:${(2 * index + kind + 16).toString(16)}`);
+    const match = `parent 1: protocol ip u32 match ip dst ${address}`;
+    lines.push(flow(asks ?? ''), flow(serves ?? ''));
+    lines.push(`filter add dev eth0 prio 1 ${match} match ip dport ${grpcPort} 0xffff flowid ${asks}`);
+    lines.push(`filter add dev eth0 prio 2 ${match} flowid ${serves}`);
   });
   const running = execute('tc', ['-n', namespace, '-batch', '-']);
   running.child.stdin?.end(`${lines.join('\n')}\n`);

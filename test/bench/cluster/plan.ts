@@ -5,7 +5,7 @@ import type { ClusterFile, ClusterNode } from '../../../services/cli/cluster-fil
 
 export const clusterName = 'bench';
 /** Every node has an address of its own, so they share the ports. */
-const grpcPort = 15_001;
+export const grpcPort = 15_001;
 export const registryPort = 15_000;
 
 export interface NodeSeed {

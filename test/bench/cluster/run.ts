@@ -16,6 +16,8 @@ export interface RealRun extends RunResult {
   /** Bytes of pieces that agents received over those they wanted: survivors only. */
   readonly receivedCopies: number;
   readonly corruptCount: number;
+  /** When the last host with an ordinary uplink had everything. */
+  readonly ordinaryLastMs: number;
   /** Of this machine, before the run. */
   readonly loadBefore: number;
   /** What did not come to its end on hosts that lived. */
@@ -58,6 +60,8 @@ export async function runScenario(scenario: Scenario, directory: string, beforeR
   const survivors = hosts.filter(({ node }) => isRunning(node));
   const received = await receivedOf(cluster, survivors, blobs);
   beforeRemoval();
+  const weak = new Set(cluster.agents.slice(0, scenario.weakCount));
+  const ordinary = survivors.filter(({ node }) => !weak.has(node));
   const ratios = survivors.map(({ node }) => Math.max(...(tookMs.get(node) ?? [Number.POSITIVE_INFINITY])) / boundMs);
   return {
     scenario,
@@ -80,6 +84,7 @@ export async function runScenario(scenario: Scenario, directory: string, beforeR
     costs,
     receivedCopies: received.bytes / (survivors.length * wantedBytes),
     corruptCount: received.corruptCount,
+    ordinaryLastMs: Math.max(...ordinary.flatMap(({ node }) => tookMs.get(node) ?? [Number.POSITIVE_INFINITY])),
     loadBefore,
     failures,
   };
