@@ -8,6 +8,7 @@ import { BenchCluster, type BenchNode, repository, weakUplinkShare } from './clu
 import { type Costs, Watch } from './measure.ts';
 import { isRunning, killProcess, type Pull, preparePull } from './nodes.ts';
 import { registryPort } from './plan.ts';
+import { measuredBlobs } from './scenarios.ts';
 
 /** A run of real processes, in the simulator's terms and with what it cost. */
 export interface RealRun extends RunResult {
@@ -36,21 +37,30 @@ const limitMsMin = 30_000;
 interface HostPulls {
   readonly node: BenchNode;
   readonly pulls: readonly Pull[];
+  /** Pulls that go on meanwhile and are cancelled when every host has the others. */
+  readonly beside: readonly Pull[];
 }
 
 /** Runs it in a cluster of its own below `directory`; `beforeRemoval` may look at the logs there. */
 export async function runScenario(scenario: Scenario, directory: string, beforeRemoval: () => void): Promise<RealRun> {
   await using cluster = await BenchCluster.open(directory, scenario);
   await warmUp(cluster);
-  const blobs = scenario.blobs.map(randomBlob);
-  for (const blob of blobs) await cluster.push(blob);
+  const names = new Set(measuredBlobs(scenario).map(({ name }) => name));
+  const all = scenario.blobs.map(randomBlob);
+  const blobs = all.filter(({ name }) => names.has(name));
+  const rest = all.filter(({ name }) => !names.has(name));
+  for (const blob of all) await cluster.push(blob);
   const [first] = blobs;
   if (first !== undefined) await cluster.addLiars(first);
   await cluster.limit();
   const loadBefore = loadavg()[0] ?? 0;
   const servedBefore = await servedBytes(cluster, blobs);
-  const boundMs = idealOf(scenario);
-  const hosts = cluster.agents.map((node) => ({ node, pulls: blobs.map((blob) => pullOf(node, blob)) }));
+  const boundMs = idealOf({ ...scenario, blobs });
+  const hosts = cluster.agents.map((node) => ({
+    node,
+    pulls: blobs.map((blob) => pullOf(node, blob)),
+    beside: rest.map((blob) => pullOf(node, blob)),
+  }));
   await sleep(settleMs);
   const wantedBytes = sum(blobs.map(({ sizeBytes }) => sizeBytes));
   const watch = new Watch(cluster, wantedBytes, boundMs);
@@ -131,7 +141,8 @@ async function letPull(
   hosts: readonly HostPulls[],
   { scenario, boundMs, watch, failures }: Course,
 ): Promise<Map<BenchNode, number[]>> {
-  for (const { pulls } of hosts) for (const pull of pulls) pull.go();
+  for (const { pulls, beside } of hosts) for (const pull of [...beside, ...pulls]) pull.go();
+  const besides = Promise.allSettled(hosts.flatMap(({ beside }) => beside.map(({ tookMs: took }) => took)));
   const doomed = shuffle([...hosts], new SeededRng(scenario.seed)).slice(0, Math.round(scenario.deadShare * hosts.length));
   const killTimer = setTimeout(() => {
     for (const { node } of doomed) killProcess(node);
@@ -156,6 +167,8 @@ async function letPull(
   await Promise.all(hosts.map(finish));
   clearTimeout(killTimer);
   clearTimeout(limitTimer);
+  for (const { beside } of hosts) for (const pull of beside) pull.cancel();
+  await besides;
   return tookMs;
 }
 

@@ -34,6 +34,11 @@ export function parseScenarioName(text: string): ScenarioName {
   return found;
 }
 
+/** The blobs whose arrival is measured: the large one of two is only in the way of the small one, and its rest is not waited for. */
+export function measuredBlobs({ name, blobs }: Scenario): Scenario['blobs'] {
+  return name === 'two-blobs' ? blobs.filter((blob) => blob.name === 'small') : blobs;
+}
+
 /** As the simulator takes it. */
 export function benchScenario(name: ScenarioName, { hostCount, sizeBytes, rateBytesPerSec }: BenchOptions): Scenario {
   const usual = scenarioOf('cluster', {
