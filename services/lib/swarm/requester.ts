@@ -78,8 +78,7 @@ function chooseForReaders(view: RequestView, link: OutboundLink, nowMs: number):
 }
 
 function chooseForReader(view: RequestView, link: OutboundLink, reader: ReaderWindow, nowMs: number): number {
-  // A source that would rather give something else is pressed only after the others had their chance.
-  const deferred = nowMs - reader.sinceMs < view.options.checkIntervalMs ? link.source.deferred : undefined;
+  const deferred = mayPress(view, reader, nowMs) ? undefined : link.source.deferred;
   let missingCount = 0;
   for (let piece = reader.firstPiece; piece < reader.endPiece && missingCount < view.options.readerPieces; piece += 1) {
     const state = view.picker.stateOf(piece);
@@ -90,6 +89,14 @@ function chooseForReader(view: RequestView, link: OutboundLink, reader: ReaderWi
     if (missingCount === 1 && state === 'requested' && mayRace(view, link, piece, nowMs)) return piece;
   }
   return -1;
+}
+
+/** A source that would rather give something else is pressed only after the others had their chance: for as long as a piece takes, on slow links seconds. */
+function mayPress(view: RequestView, { firstPiece, sinceMs }: ReaderWindow, nowMs: number): boolean {
+  const waitedMs = nowMs - sinceMs;
+  if (waitedMs < view.options.checkIntervalMs) return false;
+  const pieceMs = meanEtaMs(view.links, view.sizeOf(firstPiece));
+  return waitedMs >= pieceMs || !Number.isFinite(pieceMs);
 }
 
 /** All holders are behind `link`, and one more may be asked. */

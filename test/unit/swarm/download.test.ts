@@ -93,6 +93,39 @@ test('an origin is asked for what no agent has, and for more only while few owe 
   assert.ok(asked(engine.pass(1000), origin.link).includes(first) || engine.swarm.links().some(({ inFlightCount }) => inFlightCount > 0));
 });
 
+test('a reader presses a source that would rather give something else when a piece could have come from another, not before', () => {
+  const engine = new Engine({ windowStartPieces: 1, checkIntervalMs: 10 }, 100);
+  engine.want();
+  const { link, effects } = engine.connect('origin/o');
+  const queue: number[] = [];
+  const seen = new Set<number>();
+  const take = (more: readonly Effect[]): void => {
+    for (const piece of asked(more)) seen.add(piece);
+    queue.push(...asked(more));
+  };
+  const deliver = (): void => take(engine.deliver(link, queue.shift() ?? -1));
+  take(effects);
+  for (let turn = 0; turn < 8; turn += 1) {
+    engine.nowMs += 200;
+    deliver();
+  }
+  const wanted = Array.from({ length: 100 }, (_, piece) => piece).find((piece) => !seen.has(piece)) ?? -1;
+  take(engine.apply({ type: 'reader-moved', digest: engine.blob.digest, reader: 1, firstPiece: wanted, endPiece: wanted + 1 }));
+  const askedMs: number[] = [];
+  const movedMs = engine.nowMs;
+  for (let turn = 0; turn < 12; turn += 1) {
+    while (queue.includes(wanted)) {
+      askedMs.push(engine.nowMs - movedMs);
+      queue.splice(queue.indexOf(wanted), 1);
+      take(engine.apply({ type: 'piece-refused', link, piece: wanted, reason: 'busy' }));
+    }
+    engine.nowMs += 100;
+    if (turn % 2 === 0) deliver();
+  }
+  assert.ok(askedMs.length >= 2, String(askedMs));
+  assert.ok((askedMs[1] ?? 0) >= 200, `pressed after ${askedMs[1]} ms, and a piece takes 200`);
+});
+
 test('readers have their pieces first, the nearest ones before the others, and may move', () => {
   const engine = new Engine({ windowStartPieces: 4 }, 100);
   engine.want();
