@@ -9,7 +9,7 @@ import { meanEtaMs, type OutboundLink } from './outbound-link.ts';
 const piecesPerPlace = 28;
 /** A process that has sent so many pieces of a blob serves one more at once: few copies at a time make a new piece spread fastest. */
 const sentPerPlace = 10;
-const placesMin = 3;
+export const placesMin = 3;
 /** Requests that wait for a service to end, so that an uplink has no pause. */
 const queuedMax = 2;
 /** A crowded source is left alone for the time that a piece takes. */

@@ -6,7 +6,7 @@
 import { assert, type Digest, type Metainfo, pieceSize, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
-import { refusedInRowMax, requestMax, serviceMax } from './places.ts';
+import { placesMin, refusedInRowMax, requestMax, serviceMax } from './places.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** Below this a late send is jitter of the event loop. */
@@ -19,6 +19,8 @@ const evictFactor = 2;
 
 /** A blob is new to its downloaders until this process sent so many pieces of it. */
 const newCount = 100;
+/** A blob so many times smaller than another goes before it. */
+const smallFactor = 4;
 /** So few links of a blob queue what they like: they may have nobody else to ask. */
 const fewLinks = 8;
 
@@ -31,6 +33,7 @@ interface Queue {
   /** Pieces sent to nobody yet. */
   unsentCount: number;
   readonly sizeOf: (piece: number) => number;
+  readonly sizeBytes: number;
   readonly isSeed: boolean;
   queuedCount: number;
   inServiceCount: number;
@@ -112,6 +115,7 @@ export class UploadScheduler {
         promisedCounts: new Uint8Array(pieceCount),
         unsentCount: pieceCount,
         sizeOf: (piece) => pieceSize(metainfo, piece),
+        sizeBytes: metainfo.sizeBytes,
         isSeed,
         queuedCount: 0,
         inServiceCount: 0,
@@ -217,7 +221,7 @@ export class UploadScheduler {
     if (this.#queuedCount === 0) return undefined;
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       const queue = this.#queues[turn];
-      if (queue === undefined || queue.queuedCount === 0 || !this.#hasSlot(this.#slotsOf(queue), nowMs)) continue;
+      if (queue === undefined || queue.queuedCount === 0 || !this.#hasSlot(queue, nowMs)) continue;
       const choice = this.#choose(queue);
       if (choice === undefined) continue;
       const sizeBytes = queue.sizeOf(choice.piece);
@@ -240,7 +244,7 @@ export class UploadScheduler {
     const [oldest] = this.#services;
     if (this.#queuedCount === 0 || oldest === undefined) return undefined;
     for (const queue of this.#queues) {
-      if (queue.queuedCount > 0 && this.#services.length < this.#slotsOf(queue) * stuckShare) return undefined;
+      if (queue.queuedCount > 0 && queue.inServiceCount < this.#slotsOf(queue) * stuckShare) return undefined;
     }
     const dueMs = oldest.sinceMs + evictFactor * this.#options.serveStuckMs;
     if (dueMs <= nowMs) return oldest.link;
@@ -300,29 +304,50 @@ export class UploadScheduler {
   }
 
   /** A seed that has not given everything away serves few at once: what leaves it early is passed on early, and it sends fewer copies. */
-  #slotsOf({ isSeed, unsentCount, sentCounts, sentCount, links }: Queue): number {
+  #slotsOf({ isSeed, unsentCount, sentCounts, sentCount, links, sizeBytes }: Queue): number {
     const { serveConcurrency, seedConcurrency } = this.#options;
+    if (this.#servesMuchSmaller(sizeBytes)) return 1;
     if (isSeed && unsentCount > 0 && links.length > 1) return Math.min(serveConcurrency, seedConcurrency);
     return serviceMax(sentCounts.length, sentCount, this.#options);
+  }
+
+  /** A much smaller blob is asked for too: a large one leaves it most of the uplink, since who waits for little should not wait for long. */
+  #servesMuchSmaller(sizeBytes: number): boolean {
+    return this.#queues.some((other) => isActive(other) && other.sizeBytes * smallFactor <= sizeBytes);
+  }
+
+  #servesMuchLarger(sizeBytes: number): boolean {
+    return this.#queues.some((other) => isActive(other) && other.sizeBytes >= sizeBytes * smallFactor);
   }
 
   /** Blobs that somebody asked for pieces of, one at least. */
   #activeCount(): number {
     let count = 0;
-    for (const { queuedCount, inServiceCount } of this.#queues) if (queuedCount + inServiceCount > 0) count += 1;
+    for (const queue of this.#queues) if (isActive(queue)) count += 1;
     return Math.max(1, count);
   }
 
-  /** Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. */
-  #hasSlot(slotCount: number, nowMs: number): boolean {
-    if (this.#services.length < slotCount) return true;
-    if (this.#services.length >= slotCount * stuckShare) return false;
-    // There is one when at most `slotCount - 1` are not stuck; of the youngest `slotCount`, the oldest says.
-    const deciding = this.#services[this.#services.length - slotCount];
-    assert(deciding !== undefined, 'all slots are taken');
-    const stuckMs = deciding.sinceMs + this.#stuckMs(deciding);
-    if (stuckMs <= nowMs) return true;
-    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, stuckMs);
+  /**
+   * Slots count services that are not stuck; stuck ones are bounded in multiples of the slots, see {@link frozen}. Pieces of a large blob that are under
+   * way do not keep a much smaller one waiting: a few of its pieces are served beside them.
+   */
+  #hasSlot(queue: Queue, nowMs: number): boolean {
+    const slotCount = this.#slotsOf(queue);
+    if (queue.inServiceCount >= slotCount * stuckShare) return false;
+    let ownCount = 0;
+    let allCount = 0;
+    let firstStuckMs = Number.POSITIVE_INFINITY;
+    for (const service of this.#services) {
+      const stuckMs = service.sinceMs + this.#stuckMs(service);
+      if (stuckMs <= nowMs) continue;
+      allCount += 1;
+      if (service.queue === queue) ownCount += 1;
+      firstStuckMs = Math.min(firstStuckMs, stuckMs);
+    }
+    const { serveConcurrency } = this.#options;
+    const beside = ownCount < placesMin && this.#servesMuchLarger(queue.sizeBytes) ? placesMin : 0;
+    if (ownCount < slotCount && allCount < serveConcurrency + beside) return true;
+    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, firstStuckMs);
     return false;
   }
 
@@ -331,6 +356,11 @@ export class UploadScheduler {
     assert(queue !== undefined, 'a blob that serves has a queue');
     return queue;
   }
+}
+
+/** Somebody asked for pieces of it. */
+function isActive({ queuedCount, inServiceCount }: Queue): boolean {
+  return queuedCount + inServiceCount > 0;
 }
 
 /** The usual time follows quick services at once and slow ones slowly: those waited for a receiver. */

@@ -129,16 +129,32 @@ test('links take turns', () => {
   for (const link of links) assert.equal(served.filter((each) => each === link).length, 2);
 });
 
-test('blobs take turns, so a small one is not stuck behind a large one', () => {
-  const engine = new Engine({ serveConcurrency: 1 }, 64);
-  const small = blobOf('small', 2);
+test('blobs of one size take turns', () => {
+  const engine = new Engine({ serveConcurrency: 1 }, 8);
+  const second = blobOf('second', 8);
+  engine.seed();
+  engine.seed(second);
+  const one = engine.inbound('agent/a');
+  engine.apply({ type: 'pieces-requested', link: one.link, pieces: [0, 1, 2, 3, 4, 5] });
+  const other = engine.inbound('agent/b', second);
+  assert.deepEqual(of(engine.apply({ type: 'pieces-requested', link: other.link, pieces: [0] }), 'serve-piece'), []);
+  assert.equal(of(sent(engine, one.link, 0), 'serve-piece')[0]?.link, other.link);
+});
+
+test('a much smaller blob does not wait for the pieces of a large one, which then is served one piece at a time', () => {
+  const engine = new Engine({ serveConcurrency: 3, seedConcurrency: 3 }, 64);
+  const small = blobOf('small', 4);
   engine.seed();
   engine.seed(small);
-  const large = engine.inbound('agent/a');
-  engine.apply({ type: 'pieces-requested', link: large.link, pieces: [0, 1, 2, 3, 4, 5] });
-  const other = engine.inbound('agent/b', small);
-  engine.apply({ type: 'pieces-requested', link: other.link, pieces: [0] });
-  assert.equal(of(sent(engine, large.link, 0), 'serve-piece')[0]?.link, other.link);
+  const large = ['a', 'b', 'c'].map((name) => engine.inbound(`agent/${name}`).link);
+  for (const round of [0, 3]) {
+    large.forEach((link, at) => void engine.apply({ type: 'pieces-requested', link, pieces: [round + at] }));
+  }
+  const other = engine.inbound('agent/d', small);
+  const effects = engine.apply({ type: 'pieces-requested', link: other.link, pieces: [0] });
+  assert.equal(of(effects, 'serve-piece')[0]?.link, other.link, 'served beside what is under way');
+  const next = large.map((link, piece) => of(sent(engine, link, piece), 'serve-piece').length);
+  assert.deepEqual(next, [0, 0, 1], 'the large one goes on by single pieces');
 });
 
 test('a seed steers a second taker to a piece nobody has, but gives in when asked again', () => {
