@@ -14,6 +14,8 @@ export interface SwarmContext {
   readingPaused: boolean;
   /** Blobs that are wanted and not complete. */
   readonly downloadCount: number;
+  /** A blob much smaller than `sizeBytes` is wanted too, and goes first. */
+  isPressed(sizeBytes: number): boolean;
   readonly self: PeerId;
   readonly rng: Rng;
   readonly penalties: PenaltyBook;

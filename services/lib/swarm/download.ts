@@ -46,6 +46,9 @@ export class Download implements Taker, RequestView {
   #writeFailureCount = 0;
   readonly #context: SwarmContext;
   readonly #writing = new Map<number, Writing>();
+  /** Of all downloads, before this one began. */
+  readonly #arrivedBefore: number;
+  #arrivedBytes = 0;
 
   constructor(metainfo: Metainfo, have: Bitfield, context: SwarmContext, nowMs: number) {
     this.metainfo = metainfo;
@@ -56,6 +59,7 @@ export class Download implements Taker, RequestView {
       requestersPerPieceMax: swarmLimits.requestersPerPiece.max,
     });
     this.candidates = new CandidateList(context.self, context.rng);
+    this.#arrivedBefore = context.intake.arrivedBytes;
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;
     this.announcer = new Announcer(metainfo.digest, context);
@@ -71,7 +75,13 @@ export class Download implements Taker, RequestView {
   }
 
   get owingLinkMax(): number {
-    return owingLinkMax(this.metainfo.pieceCount, this.#context.downloadCount, this.options);
+    const yields = this.#context.downloadCount > 1 && this.#context.isPressed(this.metainfo.sizeBytes);
+    return owingLinkMax(this.metainfo.pieceCount, this.#context.downloadCount, yields, this.options);
+  }
+
+  /** It holds much larger downloads back until they have received as many bytes beside it as it has in all: its sources may be slow. */
+  get isPressing(): boolean {
+    return this.#context.intake.arrivedBytes - this.#arrivedBefore - this.#arrivedBytes < this.metainfo.sizeBytes;
   }
 
   sizeOf(piece: number): number {
@@ -254,6 +264,8 @@ export class Download implements Taker, RequestView {
       this.#offence(link, nowMs);
       return;
     }
+    this.#context.intake.arrivedBytes += sizeBytes;
+    this.#arrivedBytes += sizeBytes;
     this.progressMs = nowMs;
     this.stallCount = 0;
     link.usefulMs = nowMs;

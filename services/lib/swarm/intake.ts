@@ -13,6 +13,8 @@ export interface Taker {
 }
 
 export class Intake {
+  /** Bytes of pieces that have come, ever. */
+  arrivedBytes = 0;
   readonly #bucket: TokenBucket;
   readonly #waiting: Taker[] = [];
   #bytesMax: number;

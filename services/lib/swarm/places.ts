@@ -28,8 +28,16 @@ export function requestMax(slotCount: number, blobCount: number): number {
   return Math.max(Math.min(slotCount, placesMin), Math.ceil(slotCount / blobCount)) + queuedMax;
 }
 
-/** Links of a download that owe pieces at once; it shares with `downloadCount` downloads, itself included. */
-export function owingLinkMax(pieceCount: number, downloadCount: number, { owingLinksPerBlob }: SwarmOptions): number {
+/** A blob so many times smaller than another goes before it, where both are served and where both are wanted. */
+const smallFactor = 4;
+
+export function isMuchSmaller(sizeBytes: number, thanBytes: number): boolean {
+  return sizeBytes * smallFactor <= thanBytes;
+}
+
+/** Links of a download that owe pieces at once; it shares with `downloadCount` downloads, itself included, and `yields` to a much smaller one. */
+export function owingLinkMax(pieceCount: number, downloadCount: number, yields: boolean, { owingLinksPerBlob }: SwarmOptions): number {
+  if (yields) return 1;
   const share = Math.max(placesMin, Math.ceil(owingLinksPerBlob / Math.max(1, downloadCount)));
   return Math.min(owingLinksPerBlob, share, forPieces(pieceCount));
 }

@@ -9,6 +9,7 @@ import { Intake } from './intake.ts';
 import type { SwarmOptions } from './options.ts';
 import type { OutboundLink } from './outbound-link.ts';
 import { PenaltyBook } from './penalty.ts';
+import { isMuchSmaller } from './places.ts';
 import { Seeding } from './seeding.ts';
 import { Transfer } from './transfer.ts';
 import type { Effect, LinkId, LinkSnapshot, PenaltySnapshot, SwarmEvent, TransferSnapshot } from './types.ts';
@@ -45,6 +46,12 @@ export class Swarm {
       readingPaused: false,
       get downloadCount() {
         return wanted.size;
+      },
+      isPressed: (sizeBytes) => {
+        for (const { metainfo, download } of wanted) {
+          if (isMuchSmaller(metainfo.sizeBytes, sizeBytes) && download?.isPressing === true) return true;
+        }
+        return false;
       },
       self: deps.self,
       rng: deps.rng,

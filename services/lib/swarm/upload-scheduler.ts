@@ -3,11 +3,12 @@
  * has sent less often goes first, so that a seeder gives each newcomer something different. Few pieces are in service at
  * once: a piece that is finished early can be passed on early.
  */
-import { assert, type Digest, type Metainfo, pieceSize, type Rng } from '#core';
+import { assert, type Digest, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
-import { placesMin, refusedInRowMax, requestMax, serviceMax } from './places.ts';
+import { isMuchSmaller, placesMin, refusedInRowMax, requestMax, serviceMax } from './places.ts';
 import { TokenBucket } from './token-bucket.ts';
+import { isActive, openQueue, pressedUntilMs, type Queue, type Served } from './upload-queue.ts';
 
 /** Below this a late send is jitter of the event loop. */
 const stuckMsMin = 10;
@@ -19,35 +20,10 @@ const evictFactor = 2;
 
 /** A blob is new to its downloaders until this process sent so many pieces of it. */
 const newCount = 100;
-/** A blob so many times smaller than another goes before it. */
-const smallFactor = 4;
+/** Beside much smaller blobs, a piece of a large one is served for each so many times its bytes of theirs. */
+const pressedFactor = 7;
 /** So few links of a blob queue what they like: they may have nobody else to ask. */
 const fewLinks = 8;
-
-/** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
-interface Queue {
-  readonly digest: Digest;
-  readonly links: InboundLink[];
-  readonly sentCounts: Uint8Array;
-  readonly promisedCounts: Uint8Array;
-  /** Pieces sent to nobody yet. */
-  unsentCount: number;
-  readonly sizeOf: (piece: number) => number;
-  readonly sizeBytes: number;
-  readonly isSeed: boolean;
-  queuedCount: number;
-  inServiceCount: number;
-  /** Pieces sent, the same one twice included. */
-  sentCount: number;
-}
-
-/** A blob that is served. */
-export interface Served {
-  readonly digest: Digest;
-  readonly metainfo: Metainfo;
-  /** It was complete from the start. */
-  readonly isSeed: boolean;
-}
 
 interface Choice {
   readonly link: InboundLink;
@@ -107,20 +83,7 @@ export class UploadScheduler {
   add(link: InboundLink, { digest, metainfo, isSeed }: Served): void {
     let queue = this.#byDigest.get(digest);
     if (queue === undefined) {
-      const { pieceCount } = metainfo;
-      queue = {
-        digest,
-        links: [],
-        sentCounts: new Uint8Array(pieceCount),
-        promisedCounts: new Uint8Array(pieceCount),
-        unsentCount: pieceCount,
-        sizeOf: (piece) => pieceSize(metainfo, piece),
-        sizeBytes: metainfo.sizeBytes,
-        isSeed,
-        queuedCount: 0,
-        inServiceCount: 0,
-        sentCount: 0,
-      };
+      queue = openQueue({ digest, metainfo, isSeed });
       this.#byDigest.set(digest, queue);
       // Ahead of those that have had their turn.
       this.#queues.unshift(queue);
@@ -169,7 +132,7 @@ export class UploadScheduler {
   isCrowded(link: InboundLink, digest: Digest, nowMs: number): boolean {
     const queue = this.#queueOf(digest);
     if (queue.links.length <= fewLinks || link.crowdedCount >= refusedInRowMax) return false;
-    const countMax = requestMax(this.#slotsOf(queue), this.#activeCount());
+    const countMax = requestMax(this.#slotsOf(queue, nowMs), this.#activeCount());
     return queue.queuedCount + queue.inServiceCount >= countMax && queue.queuedCount + this.#flowingCount(queue, nowMs) >= countMax;
   }
 
@@ -202,8 +165,11 @@ export class UploadScheduler {
   finished(link: InboundLink, piece: number, serviceMs: number): void {
     const at = this.#services.findIndex((service) => service.link === link && service.piece === piece);
     assert(at >= 0, 'only a running service ends');
-    const [{ queue, untilArrived } = {}] = this.#services.splice(at, 1);
-    if (queue !== undefined) queue.inServiceCount -= 1;
+    const [{ queue, untilArrived, sinceMs = 0 } = {}] = this.#services.splice(at, 1);
+    if (queue !== undefined) {
+      queue.inServiceCount -= 1;
+      queue.servedMs = sinceMs + serviceMs;
+    }
     if (untilArrived) this.#usualArrivalMs = follow(this.#usualArrivalMs, serviceMs);
     else this.#usualMs = follow(this.#usualMs, serviceMs);
   }
@@ -219,14 +185,20 @@ export class UploadScheduler {
   next(nowMs: number): Service | undefined {
     this.#deadlineMs = undefined;
     if (this.#queuedCount === 0) return undefined;
+    return this.#nextOf(false, nowMs) ?? this.#nextOf(true, nowMs);
+  }
+
+  /** Of the blobs that are `pressed` by much smaller ones, or of the others. */
+  #nextOf(pressed: boolean, nowMs: number): Service | undefined {
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       const queue = this.#queues[turn];
-      if (queue === undefined || queue.queuedCount === 0 || !this.#hasSlot(queue, nowMs)) continue;
+      if (queue === undefined || queue.queuedCount === 0 || this.#isPressed(queue, nowMs) !== pressed) continue;
+      if (!this.#hasSlot(queue, nowMs)) continue;
       const choice = this.#choose(queue);
       if (choice === undefined) continue;
       const sizeBytes = queue.sizeOf(choice.piece);
       if (!this.#egress.tryTake(sizeBytes, nowMs)) {
-        this.#deadlineMs = this.#egress.readyAtMs(sizeBytes, nowMs);
+        this.#dueAt(this.#egress.readyAtMs(sizeBytes, nowMs));
         return undefined;
       }
       this.#queues.splice(turn, 1);
@@ -244,7 +216,7 @@ export class UploadScheduler {
     const [oldest] = this.#services;
     if (this.#queuedCount === 0 || oldest === undefined) return undefined;
     for (const queue of this.#queues) {
-      if (queue.queuedCount > 0 && queue.inServiceCount < this.#slotsOf(queue) * stuckShare) return undefined;
+      if (queue.queuedCount > 0 && queue.inServiceCount < this.#slotsOf(queue, nowMs) * stuckShare) return undefined;
     }
     const dueMs = oldest.sinceMs + evictFactor * this.#options.serveStuckMs;
     if (dueMs <= nowMs) return oldest.link;
@@ -257,7 +229,8 @@ export class UploadScheduler {
     queue.links.splice(queue.links.indexOf(link), 1);
     queue.links.push(link);
     link.start(piece, nowMs);
-    const untilArrived = queue.links.length > 1 && this.#slotsOf(queue) < this.#options.serveConcurrency;
+    this.#weigh(queue, queue.sizeOf(piece));
+    const untilArrived = queue.links.length > 1 && this.#slotsOf(queue, nowMs) < this.#options.serveConcurrency;
     const sentCount = queue.sentCounts[piece] ?? 0;
     if (sentCount === 0) queue.unsentCount -= 1;
     queue.sentCounts[piece] = Math.min(255, sentCount + 1);
@@ -266,6 +239,12 @@ export class UploadScheduler {
     queue.sentCount += 1;
     this.#services.push({ link, queue, piece, untilArrived, sinceMs: nowMs });
     return { link, digest: queue.digest, piece, untilArrived };
+  }
+
+  /** A piece of the blob starts: larger blobs may follow so much sooner, and itself must wait for smaller ones. */
+  #weigh(queue: Queue, pieceBytes: number): void {
+    queue.dueBytes = pressedFactor * pieceBytes;
+    for (const other of this.#queues) if (isMuchSmaller(queue.sizeBytes, other.sizeBytes)) other.dueBytes -= pieceBytes;
   }
 
   /** Two pieces to one receiver share what it takes, so a second one goes only to a lone receiver. */
@@ -304,20 +283,20 @@ export class UploadScheduler {
   }
 
   /** A seed that has not given everything away serves few at once: what leaves it early is passed on early, and it sends fewer copies. */
-  #slotsOf({ isSeed, unsentCount, sentCounts, sentCount, links, sizeBytes }: Queue): number {
+  #slotsOf(queue: Queue, nowMs: number): number {
+    const { isSeed, unsentCount, sentCounts, sentCount, links } = queue;
     const { serveConcurrency, seedConcurrency } = this.#options;
-    if (this.#servesMuchSmaller(sizeBytes)) return 1;
+    if (this.#isPressed(queue, nowMs)) return 1;
     if (isSeed && unsentCount > 0 && links.length > 1) return Math.min(serveConcurrency, seedConcurrency);
     return serviceMax(sentCounts.length, sentCount, this.#options);
   }
 
-  /** A much smaller blob is asked for too: a large one leaves it most of the uplink, since who waits for little should not wait for long. */
-  #servesMuchSmaller(sizeBytes: number): boolean {
-    return this.#queues.some((other) => isActive(other) && other.sizeBytes * smallFactor <= sizeBytes);
+  #isPressed({ sizeBytes }: Queue, nowMs: number): boolean {
+    return pressedUntilMs(this.#queues, sizeBytes, nowMs) > nowMs;
   }
 
   #servesMuchLarger(sizeBytes: number): boolean {
-    return this.#queues.some((other) => isActive(other) && other.sizeBytes >= sizeBytes * smallFactor);
+    return this.#queues.some((other) => isActive(other) && isMuchSmaller(sizeBytes, other.sizeBytes));
   }
 
   /** Blobs that somebody asked for pieces of, one at least. */
@@ -332,23 +311,31 @@ export class UploadScheduler {
    * way do not keep a much smaller one waiting: a few of its pieces are served beside them.
    */
   #hasSlot(queue: Queue, nowMs: number): boolean {
-    const slotCount = this.#slotsOf(queue);
+    const slotCount = this.#slotsOf(queue, nowMs);
     if (queue.inServiceCount >= slotCount * stuckShare) return false;
     let ownCount = 0;
     let allCount = 0;
+    let givesWay = false;
     let firstStuckMs = Number.POSITIVE_INFINITY;
     for (const service of this.#services) {
       const stuckMs = service.sinceMs + this.#stuckMs(service);
       if (stuckMs <= nowMs) continue;
       allCount += 1;
       if (service.queue === queue) ownCount += 1;
+      else if (queue.dueBytes > 0 && isMuchSmaller(service.queue.sizeBytes, queue.sizeBytes)) givesWay = true;
       firstStuckMs = Math.min(firstStuckMs, stuckMs);
     }
     const { serveConcurrency } = this.#options;
     const beside = ownCount < placesMin && this.#servesMuchLarger(queue.sizeBytes) ? placesMin : 0;
-    if (ownCount < slotCount && allCount < serveConcurrency + beside) return true;
-    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, firstStuckMs);
+    if (!givesWay && ownCount < slotCount && allCount < serveConcurrency + beside) return true;
+    this.#dueAt(firstStuckMs);
+    const untilMs = pressedUntilMs(this.#queues, queue.sizeBytes, nowMs);
+    if (untilMs > nowMs) this.#dueAt(untilMs);
     return false;
+  }
+
+  #dueAt(timeMs: number): void {
+    this.#deadlineMs = Math.min(this.#deadlineMs ?? Number.POSITIVE_INFINITY, timeMs);
   }
 
   #queueOf(digest: Digest): Queue {
@@ -356,11 +343,6 @@ export class UploadScheduler {
     assert(queue !== undefined, 'a blob that serves has a queue');
     return queue;
   }
-}
-
-/** Somebody asked for pieces of it. */
-function isActive({ queuedCount, inServiceCount }: Queue): boolean {
-  return queuedCount + inServiceCount > 0;
 }
 
 /** The usual time follows quick services at once and slow ones slowly: those waited for a receiver. */

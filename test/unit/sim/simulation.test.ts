@@ -49,6 +49,19 @@ test('400 hosts that want more links than there are slots: none starves', () => 
   assert.ok(ratio.last < 1.5 * ratio.p50, JSON.stringify(ratio));
 });
 
+test('a small blob that comes together with a large one takes hardly longer than alone, and the large one loses nothing', () => {
+  const scenario = { ...scenarioOf('two-blobs', { upBytesPerSec: 1e7, downBytesPerSec: 1e7 }), reading: true, arrivalShare: 0 };
+  const small = { name: 'small', sizeBytes: 20e6 };
+  const finishOf = (blobs: readonly { readonly name: string; readonly sizeBytes: number }[]) => {
+    const { blobs: results, ratio } = new Simulation({ ...scenario, blobs }).run();
+    return { lastMs: results.find(({ name }) => name === 'small')?.finishMs.last ?? Number.POSITIVE_INFINITY, ratio };
+  };
+  const alone = finishOf([small]);
+  const together = finishOf([{ name: 'large', sizeBytes: 300e6 }, small]);
+  assert.ok(together.lastMs < 1.4 * alone.lastMs, `${together.lastMs} ms instead of ${alone.lastMs} ms`);
+  assert.ok(together.ratio.last < 1.1, JSON.stringify(together.ratio));
+});
+
 test('slow hosts are measured by their own bound', () => {
   const result = run('slow-tenth', { hostCount: 20 });
   assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));

@@ -297,33 +297,33 @@ test('the window of a link starts small, grows with what it delivers and stays w
 
 test('bytes in flight of the process are bounded and shared piece by piece among blobs', () => {
   const engine = new Engine({ inFlightBytes: 4 * mebi, windowStartPieces: 16, inFlightBytesPerLink: 16 * mebi }, 100);
-  const small = blobOf('small', 2);
+  const other = blobOf('other', 50);
   engine.want();
-  engine.want(new Bitfield(2), small);
+  engine.want(new Bitfield(50), other);
   const large = engine.connect('agent/a');
   assert.equal(asked(large.effects).length, 16);
-  const other = engine.connect('agent/b', Bitfield.full(2), small);
-  assert.deepEqual(asked(other.effects), []);
+  const second = engine.connect('agent/b', Bitfield.full(50), other);
+  assert.deepEqual(asked(second.effects), []);
   const freed = engine.receive(large.link, asked(large.effects)[0] ?? -1);
   assert.deepEqual(asked(freed), [], 'a received piece counts until it is written');
   const first = asked(engine.verify(asked(large.effects)[0] ?? -1));
-  const second = asked(engine.deliver(large.link, asked(large.effects)[1] ?? -1));
-  assert.equal(first.length + second.length, 2);
-  assert.equal(engine.swarm.links().find((link) => link.link === other.link)?.inFlightCount, 1, 'the small blob has its turn');
+  const further = asked(engine.deliver(large.link, asked(large.effects)[1] ?? -1));
+  assert.equal(first.length + further.length, 2);
+  assert.equal(engine.swarm.links().find((link) => link.link === second.link)?.inFlightCount, 1, 'the other blob has its turn');
 });
 
 test('a blob that waits for room comes before the one that has just freed some', () => {
   const engine = new Engine({ inFlightBytes: 4 * mebi, windowStartPieces: 16, inFlightBytesPerLink: 16 * mebi }, 100);
-  const small = blobOf('small', 2);
+  const other = blobOf('other', 50);
   engine.want();
-  engine.want(new Bitfield(2), small);
+  engine.want(new Bitfield(50), other);
   const large = engine.connect('agent/a');
-  const other = engine.connect('agent/b', Bitfield.full(2), small);
+  const second = engine.connect('agent/b', Bitfield.full(50), other);
   const piece = asked(large.effects)[0] ?? -1;
   const effects = engine.apply({ type: 'piece-refused', link: large.link, piece, reason: 'busy' });
   assert.deepEqual(
     of(effects, 'request').map((request) => request.link),
-    [other.link],
+    [second.link],
   );
 });
 
@@ -519,4 +519,29 @@ test('downloads share the links that may owe pieces, and small blobs use fewer',
   assert.equal(owing(1000, 0), 10);
   assert.equal(owing(1000, 1), 5);
   assert.equal(owing(80, 0), 3);
+});
+
+test('while a much smaller blob is wanted too, a large one owes on one link; but only until as many bytes have come beside it as it has', () => {
+  const engine = new Engine({ windowStartPieces: 1 }, 280);
+  const small = blobOf('small', 4);
+  engine.want();
+  engine.want(new Bitfield(4), small);
+  const links = Array.from({ length: 12 }, (_, at) => engine.connect(`agent/${at}`));
+  const owing = (): readonly (readonly [number, number])[] => {
+    const snapshots = engine.swarm.links().filter(({ digest, inFlightCount }) => digest === engine.blob.digest && inFlightCount > 0);
+    return snapshots.map(({ link, inFlightCount }) => [link, inFlightCount] as const);
+  };
+  assert.equal(owing().length, 1);
+  const second = engine.connect('agent/small', Bitfield.full(4), small);
+  assert.equal(asked(second.effects).length, 1, 'the small one asks');
+  const queues = new Map(links.map(({ link, effects }) => [link, asked(effects)]));
+  for (let count = 0; count < 4; count += 1) {
+    assert.equal(owing().length, 1, `${count} pieces came meanwhile`);
+    const [link] = owing()[0] ?? [-1];
+    engine.nowMs += 10;
+    const effects = engine.deliver(link, queues.get(link)?.shift() ?? -1);
+    for (const { link: asking, pieces: more } of of(effects, 'request')) queues.get(asking)?.push(...more);
+  }
+  engine.pass(500);
+  assert.equal(owing().length, 5, 'its sources are slow: nobody waits for them any longer');
 });

@@ -1,9 +1,10 @@
 /** What the engine does for those who download from it. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Bitfield } from '#core';
+import fc from 'fast-check';
+import { Bitfield, type Metainfo } from '#core';
 import { blobOf } from '#test/support/swarm-blob';
-import { asked, Engine, of, pieces } from './engine-harness.ts';
+import { asked, type EffectOf, Engine, of, pieces } from './engine-harness.ts';
 
 const pieceBytes = 256 * 1024;
 
@@ -141,7 +142,7 @@ test('blobs of one size take turns', () => {
   assert.equal(of(sent(engine, one.link, 0), 'serve-piece')[0]?.link, other.link);
 });
 
-test('a much smaller blob does not wait for the pieces of a large one, which then is served one piece at a time', () => {
+test('a much smaller blob does not wait for the pieces of a large one, which then is served by single pieces and keeps its share', () => {
   const engine = new Engine({ serveConcurrency: 3, seedConcurrency: 3 }, 64);
   const small = blobOf('small', 4);
   engine.seed();
@@ -154,7 +155,65 @@ test('a much smaller blob does not wait for the pieces of a large one, which the
   const effects = engine.apply({ type: 'pieces-requested', link: other.link, pieces: [0] });
   assert.equal(of(effects, 'serve-piece')[0]?.link, other.link, 'served beside what is under way');
   const next = large.map((link, piece) => of(sent(engine, link, piece), 'serve-piece').length);
-  assert.deepEqual(next, [0, 0, 1], 'the large one goes on by single pieces');
+  assert.deepEqual(next, [0, 0, 0], 'the large one waits while the small one is served');
+  assert.equal(of(sent(engine, other.link, 0), 'serve-piece').length, 1, 'then it goes on by single pieces');
+  assert.equal(of(engine.pass(200), 'serve-piece').length, 0, 'more of the small one may be asked for in a moment');
+  assert.equal(of(engine.pass(100), 'serve-piece').length, 2, 'nobody asked');
+});
+
+/** Lets so many links of each blob ask without end, services end in their order, and sums up the bytes served by blob. */
+function servedBytesOf(engine: Engine, linkCounts: ReadonlyMap<Metainfo, number>): Map<Metainfo, number> {
+  const servedBytes = new Map<Metainfo, number>();
+  const blobs = new Map<number, Metainfo>();
+  const nextPieces = new Map<number, number>();
+  const running: EffectOf<'serve-piece'>[] = [];
+  const ask = (link: number): void => {
+    const piece = nextPieces.get(link) ?? 0;
+    nextPieces.set(link, piece + 1);
+    const pieceCount = blobs.get(link)?.pieceCount ?? 1;
+    running.push(...of(engine.apply({ type: 'pieces-requested', link, pieces: [piece % pieceCount] }), 'serve-piece'));
+  };
+  for (const [blob, count] of linkCounts) {
+    engine.seed(blob);
+    for (let at = 0; at < count; at += 1) {
+      const { link } = engine.inbound(`agent/${blob.pieceCount}-${at}`, blob);
+      blobs.set(link, blob);
+      nextPieces.set(link, at * 64);
+      ask(link);
+      ask(link);
+    }
+  }
+  for (let turn = 0; turn < 1200; turn += 1) {
+    const ended = running.shift();
+    assert.ok(ended !== undefined, 'the uplink has no pause');
+    const blob = blobs.get(ended.link) ?? engine.blob;
+    engine.nowMs += 1;
+    servedBytes.set(blob, (servedBytes.get(blob) ?? 0) + blob.pieceLengthBytes);
+    ask(ended.link);
+    const { link, piece } = ended;
+    running.push(...of(engine.apply({ type: 'piece-sent', link, piece, sizeBytes: blob.pieceLengthBytes }), 'serve-piece'));
+  }
+  return servedBytes;
+}
+
+test('beside a much smaller blob that is asked for without end, a large one has an eighth of the bytes, whatever the pieces', () => {
+  const linkCount = fc.integer({ min: 1, max: 4 });
+  fc.assert(
+    fc.property(linkCount, linkCount, fc.constantFrom(1, 2, 4), (smallLinks, largeLinks, scale) => {
+      const [small, large] = [blobOf('small', 300), blobOf('large', 2048 / scale, scale)];
+      const servedBytes = servedBytesOf(
+        new Engine({}, 1),
+        new Map([
+          [small, smallLinks],
+          [large, largeLinks],
+        ]),
+      );
+      const largeBytes = servedBytes.get(large) ?? 0;
+      const share = largeBytes / (largeBytes + (servedBytes.get(small) ?? 0));
+      assert.ok(share > 0.11 && share < 0.14, String(share));
+    }),
+    { numRuns: 30 },
+  );
 });
 
 test('a seed steers a second taker to a piece nobody has, but gives in when asked again', () => {

@@ -1,0 +1,74 @@
+/** The requests of one blob that wait to be served, and which blobs go before which. */
+import { type Digest, type Metainfo, pieceSize } from '#core';
+import type { InboundLink } from './inbound-link.ts';
+import { isMuchSmaller } from './places.ts';
+
+/** Who was served a moment ago is about to ask for the next piece. */
+const pauseMs = 250;
+
+/** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
+export interface Queue {
+  readonly digest: Digest;
+  readonly links: InboundLink[];
+  readonly sentCounts: Uint8Array;
+  readonly promisedCounts: Uint8Array;
+  /** Pieces sent to nobody yet. */
+  unsentCount: number;
+  readonly sizeOf: (piece: number) => number;
+  readonly sizeBytes: number;
+  readonly isSeed: boolean;
+  queuedCount: number;
+  inServiceCount: number;
+  /** Pieces sent, the same one twice included. */
+  sentCount: number;
+  /** Bytes of much smaller blobs that are due before its next piece. */
+  dueBytes: number;
+  /** When the last service of it ended. */
+  servedMs: number;
+}
+
+/** A blob that is served. */
+export interface Served {
+  readonly digest: Digest;
+  readonly metainfo: Metainfo;
+  /** It was complete from the start. */
+  readonly isSeed: boolean;
+}
+
+/** Without links and requests. */
+export function openQueue({ digest, metainfo, isSeed }: Served): Queue {
+  const { pieceCount, sizeBytes } = metainfo;
+  return {
+    digest,
+    links: [],
+    sentCounts: new Uint8Array(pieceCount),
+    promisedCounts: new Uint8Array(pieceCount),
+    unsentCount: pieceCount,
+    sizeOf: (piece) => pieceSize(metainfo, piece),
+    sizeBytes,
+    isSeed,
+    queuedCount: 0,
+    inServiceCount: 0,
+    sentCount: 0,
+    dueBytes: 0,
+    servedMs: Number.NEGATIVE_INFINITY,
+  };
+}
+
+/** Somebody asked for pieces of it. */
+export function isActive({ queuedCount, inServiceCount }: Queue): boolean {
+  return queuedCount + inServiceCount > 0;
+}
+
+/**
+ * How long a blob of `sizeBytes` leaves most of the uplink to much smaller ones, since who waits for little should not wait for long: while
+ * one is asked for and a moment longer. Not after `nowMs` when there is none.
+ */
+export function pressedUntilMs(queues: readonly Queue[], sizeBytes: number, nowMs: number): number {
+  let untilMs = Number.NEGATIVE_INFINITY;
+  for (const other of queues) {
+    if (!isMuchSmaller(other.sizeBytes, sizeBytes)) continue;
+    untilMs = Math.max(untilMs, isActive(other) ? nowMs + pauseMs : other.servedMs + pauseMs);
+  }
+  return untilMs;
+}
