@@ -9,6 +9,7 @@ import { type SwarmOptions, swarmLimits } from './options.ts';
 import { OutboundLink } from './outbound-link.ts';
 import { PiecePicker } from './piece-picker.ts';
 import { crowdedRestMs, owingLinkMax } from './places.ts';
+import { Pressure } from './pressure.ts';
 import { RequestLedger } from './request-ledger.ts';
 import { choosePiece, type ReaderWindow, type RequestView } from './requester.ts';
 import { SourceCounts } from './source-counts.ts';
@@ -33,6 +34,7 @@ export class Download implements Taker, RequestView {
   readonly ledger: RequestLedger;
   readonly candidates: CandidateList;
   readonly announcer: Announcer;
+  readonly pressure: Pressure;
   readonly links: OutboundLink[] = [];
   readonly readers = new Map<ReaderId, ReaderWindow>();
   readonly sources = new SourceCounts();
@@ -46,9 +48,6 @@ export class Download implements Taker, RequestView {
   #writeFailureCount = 0;
   readonly #context: SwarmContext;
   readonly #writing = new Map<number, Writing>();
-  /** Of all downloads, before this one began. */
-  readonly #arrivedBefore: number;
-  #arrivedBytes = 0;
 
   constructor(metainfo: Metainfo, have: Bitfield, context: SwarmContext, nowMs: number) {
     this.metainfo = metainfo;
@@ -59,7 +58,7 @@ export class Download implements Taker, RequestView {
       requestersPerPieceMax: swarmLimits.requestersPerPiece.max,
     });
     this.candidates = new CandidateList(context.self, context.rng);
-    this.#arrivedBefore = context.intake.arrivedBytes;
+    this.pressure = new Pressure(metainfo, this.picker, context.intake);
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;
     this.announcer = new Announcer(metainfo.digest, context);
@@ -77,11 +76,6 @@ export class Download implements Taker, RequestView {
   get owingLinkMax(): number {
     const yields = this.#context.downloadCount > 1 && this.#context.isPressed(this.metainfo.sizeBytes);
     return owingLinkMax(this.metainfo.pieceCount, this.#context.downloadCount, yields, this.options);
-  }
-
-  /** It holds much larger downloads back until they have received as many bytes beside it as it has in all: its sources may be slow. */
-  get isPressing(): boolean {
-    return this.#context.intake.arrivedBytes - this.#arrivedBefore - this.#arrivedBytes < this.metainfo.sizeBytes;
   }
 
   sizeOf(piece: number): number {
@@ -145,7 +139,7 @@ export class Download implements Taker, RequestView {
       return;
     }
     for (const piece of pieces) {
-      if (!isPiece(piece, this.metainfo)) {
+      if (!this.picker.isPiece(piece)) {
         this.#offence(link, nowMs);
         return;
       }
@@ -256,16 +250,14 @@ export class Download implements Taker, RequestView {
       link.inFlightBytes -= request.sizeBytes;
       link.pace.arrived(sizeBytes, request.askedMs, nowMs);
     }
-    const missing = isPiece(piece, this.metainfo) && (this.picker.isOpen(piece) || this.picker.isRequested(piece));
-    if (!known || !isPiece(piece, this.metainfo) || sizeBytes !== this.sizeOf(piece)) {
+    const missing = this.picker.isPiece(piece) && (this.picker.isOpen(piece) || this.picker.isRequested(piece));
+    if (!known || !this.picker.isPiece(piece) || sizeBytes !== this.sizeOf(piece)) {
       if (request !== undefined) this.#context.intake.release(request.sizeBytes, true);
       this.#context.emit({ type: 'drop-piece', link: link.id, digest: this.digest, piece });
       if (request !== undefined) this.reopen(piece);
       this.#offence(link, nowMs);
       return;
     }
-    this.#context.intake.arrivedBytes += sizeBytes;
-    this.#arrivedBytes += sizeBytes;
     this.progressMs = nowMs;
     this.stallCount = 0;
     link.usefulMs = nowMs;
@@ -405,8 +397,4 @@ export class Download implements Taker, RequestView {
     this.#context.forgetLink(link.id);
     this.checkMs = Math.min(this.checkMs, nowMs + this.options.checkIntervalMs);
   }
-}
-
-function isPiece(piece: number, metainfo: Metainfo): boolean {
-  return Number.isInteger(piece) && piece >= 0 && piece < metainfo.pieceCount;
 }

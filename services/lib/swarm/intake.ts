@@ -13,14 +13,13 @@ export interface Taker {
 }
 
 export class Intake {
-  /** Bytes of pieces that have come, ever. */
-  arrivedBytes = 0;
   readonly #bucket: TokenBucket;
   readonly #waiting: Taker[] = [];
   #bytesMax: number;
   #usedBytes = 0;
   #turn: Taker | undefined;
   #retryMs: number | undefined;
+  #arrivedBytes = 0;
 
   constructor(options: SwarmOptions) {
     this.#bucket = new TokenBucket(options.ingressBytesPerSec);
@@ -36,6 +35,11 @@ export class Intake {
   /** Bytes asked for or received and not yet written. */
   get usedBytes(): number {
     return this.#usedBytes;
+  }
+
+  /** Of all pieces that came, ever. */
+  get arrivedBytes(): number {
+    return this.#arrivedBytes;
   }
 
   /** When a waiting download may ask again because of the rate; undefined when none waits for it. */
@@ -59,7 +63,8 @@ export class Intake {
   release(sizeBytes: number, arrived: boolean): void {
     assert(this.#usedBytes >= sizeBytes, 'only reserved bytes are released');
     this.#usedBytes -= sizeBytes;
-    if (!arrived) this.#bucket.refund(sizeBytes);
+    if (arrived) this.#arrivedBytes += sizeBytes;
+    else this.#bucket.refund(sizeBytes);
   }
 
   /** The taker is gone. */

@@ -70,6 +70,11 @@ export class PiecePicker {
     return this.#pieceCount - this.#missingCount;
   }
 
+  /** Whether a number from outside names a piece. */
+  isPiece(piece: number): boolean {
+    return Number.isInteger(piece) && piece >= 0 && piece < this.#pieceCount;
+  }
+
   stateOf(piece: number): PieceState {
     return stateNames[this.#state[piece] ?? verified] ?? 'verified';
   }

@@ -49,7 +49,7 @@ export class Swarm {
       },
       isPressed: (sizeBytes) => {
         for (const { metainfo, download } of wanted) {
-          if (isMuchSmaller(metainfo.sizeBytes, sizeBytes) && download?.isPressing === true) return true;
+          if (isMuchSmaller(metainfo.sizeBytes, sizeBytes) && download?.pressure.isOn === true) return true;
         }
         return false;
       },
