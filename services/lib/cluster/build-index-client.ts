@@ -269,8 +269,8 @@ export class BuildIndexClient implements AsyncDisposable {
   /** Asks one instance after the other, those that are up first, until one answers. */
   async #call<T>({ signal }: CallOptions, ask: (client: IndexClient, options: IndexCallOptions, target: Target) => Promise<T>): Promise<T> {
     const up = this.#members.filter(({ id }) => this.#monitor.isHealthy(id));
-    const candidates = [...up, ...this.#members.filter((member) => !up.includes(member))];
-    let failure = new AppError('unavailable', 'no build-index is configured');
+    const candidates = up.length === this.#members.length ? up : [...up, ...this.#members.filter((member) => !up.includes(member))];
+    let failure: AppError | undefined;
     for (const { id, endpoint } of candidates) {
       try {
         const target: Target = { endpoint, role: 'build-index', id };
@@ -282,6 +282,7 @@ export class BuildIndexClient implements AsyncDisposable {
         this.#monitor.reportFailure(id);
       }
     }
+    if (failure === undefined) throw new AppError('unavailable', 'no build-index is configured');
     throw new AppError('unavailable', 'no build-index answers; try again', { cause: failure, retryAfterMs: 1000 });
   }
 }

@@ -9,7 +9,7 @@ import {
   type ServerInterceptor,
   status as Status,
 } from '@grpc/grpc-js';
-import { AppError, type Clock, type Logger, type Meter, type NodeIdentity, peerIdOf, type Span, type Tracer } from '#core';
+import { AppError, type Clock, type Logger, type Meter, type NodeIdentity, peerIdOf, type Span, type Tracer, toAppError } from '#core';
 import type { CertificateSource } from '#pki';
 import { authorize, isOpenPath } from './access.ts';
 import { CallMetrics } from './call-metrics.ts';
@@ -70,6 +70,17 @@ export class CallGate {
     return call;
   }
 
+  /** Counts and traces a call that came on a stream with others, under the path of its own method; `end` is told what it failed with. */
+  observe(path: string, caller: NodeIdentity, traceparent: string | undefined): { readonly span: Span; end(error: unknown): void } {
+    const count = this.#metrics.start(path);
+    const span = this.#startSpan(path, caller, traceparent);
+    const end = (error: unknown): void => {
+      count(error === undefined ? Status.OK : statusFromError(error).code);
+      span.end(error === undefined ? undefined : toAppError(error));
+    };
+    return { span, end };
+  }
+
   readonly interceptor: ServerInterceptor = ({ path }, call) => {
     const count = this.#metrics.start(path);
     let span: Span | undefined;
@@ -85,7 +96,8 @@ export class CallGate {
         const release = this.#hold(path);
         next({
           onReceiveMetadata: (metadata, nextMetadata) => {
-            span = this.#startSpan(path, caller, metadata);
+            const [traceparent] = metadata.get('traceparent');
+            span = this.#startSpan(path, caller, typeof traceparent === 'string' ? traceparent : undefined);
             this.#admitted.set(metadata, { path, caller, callerAddress: call.getPeer(), span });
             nextMetadata(metadata);
           },
@@ -134,11 +146,10 @@ export class CallGate {
     };
   }
 
-  #startSpan(path: string, caller: NodeIdentity, metadata: Metadata): Span {
-    const [traceparent] = metadata.get('traceparent');
+  #startSpan(path: string, caller: NodeIdentity, traceparent: string | undefined): Span {
     return this.#deps.tracer.startSpan(path.slice(1), {
       kind: 'server',
-      traceparent: typeof traceparent === 'string' ? traceparent : undefined,
+      traceparent,
       attributes: { 'rpc.system': 'grpc', 'shoal.caller': peerIdOf(caller) },
     });
   }

@@ -11,6 +11,7 @@ import {
 import { AppError, type Clock, isAppError, type Rng, type Span, type Tracer, toAppError } from '#core';
 import { isIdempotent } from './access.ts';
 import type { CallMetrics } from './call-metrics.ts';
+import { type CallStream, makeAlone } from './call-stream.ts';
 import { attemptCountMax, callTimeoutMsDefault, retryBackoffMsMax, retryBackoffMsMin } from './limits.ts';
 import { errorFromStatus, statusFromError } from './status.ts';
 import { readAll, writeAll } from './streams.ts';
@@ -29,20 +30,24 @@ export interface CallerDeps {
   readonly metrics: CallMetrics;
   /** Takes the connection to a target. Throws `resource-exhausted`. */
   readonly lease: () => Lease;
+  /** The stream to the target that carries calls of a method, where there is one. */
+  readonly callStream: (method: WireMethod) => CallStream | undefined;
 }
 
 /** Starts the client's span and count of a call; `end` finishes both and is called once. */
 export function observeCall(
   path: string,
   deps: Pick<CallerDeps, 'tracer' | 'metrics'>,
-): { readonly span: Span; readonly metadata: Metadata; end(code: number, error?: AppError): void } {
+): { readonly span: Span; metadata(): Metadata; end(code: number, error?: AppError): void } {
   const count = deps.metrics.start(path);
   const span = deps.tracer.startSpan(path.slice(1), { kind: 'client', attributes: { 'rpc.system': 'grpc' } });
-  const metadata = new Metadata();
-  if (span.traceparent !== undefined) metadata.set('traceparent', span.traceparent);
   return {
     span,
-    metadata,
+    metadata: () => {
+      const metadata = new Metadata();
+      if (span.traceparent !== undefined) metadata.set('traceparent', span.traceparent);
+      return metadata;
+    },
     end: (code, error) => {
       count(code);
       span.end(error);
@@ -56,8 +61,15 @@ export async function callUnary(method: WireMethod, request: unknown, options: C
   const { signal } = options;
   const deadlineMs = clock.nowMs() + (options.timeoutMs ?? callTimeoutMsDefault);
   const observed = observeCall(method.path, deps);
-  const attempt = (): Promise<unknown> =>
-    attemptUnary(method, request, observed.metadata, { signal, timeoutMs: deadlineMs - clock.nowMs() }, deps);
+  const alone = (): Promise<unknown> =>
+    attemptUnary(method, request, observed.metadata(), { signal, timeoutMs: deadlineMs - clock.nowMs() }, deps);
+  const stream = deps.callStream(method);
+  const attempt = stream === undefined ? alone : streamed;
+  async function streamed(): Promise<unknown> {
+    const { traceparent } = observed.span;
+    const result = await stream?.call(request, { signal, timeoutMs: deadlineMs - clock.nowMs(), traceparent });
+    return result === makeAlone ? alone() : result;
+  }
   try {
     const response = await (isIdempotent(method.path) ? retried(attempt, { deadlineMs, signal }, deps) : attempt());
     observed.end(Status.OK);
@@ -117,7 +129,7 @@ function attemptUnary(
       method.requestSerialize,
       method.responseDeserialize,
       request,
-      metadata.clone(),
+      metadata,
       { deadline: deps.clock.wallMs() + options.timeoutMs },
       (error: ServiceError | null, response?: unknown) => {
         signal?.removeEventListener('abort', onAbort);
@@ -145,7 +157,7 @@ export async function* callStream(
   if (signal?.aborted) throw abortError(signal);
   const lease = deps.lease();
   const observed = observeCall(method.path, deps);
-  const { stream, sender } = openStream(lease.client, method, input, observed.metadata, callOptionsOf(options, deps.clock));
+  const { stream, sender } = openStream(lease.client, method, input, observed.metadata(), callOptionsOf(options, deps.clock));
   const onAbort = (): void => stream.cancel();
   signal?.addEventListener('abort', onAbort, { once: true });
   let failure: AppError | undefined = new AppError('cancelled', 'the caller left the stream');

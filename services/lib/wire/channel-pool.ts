@@ -18,6 +18,7 @@ import {
 import { PeerServiceService } from '#gen/shoal/peer/v1/peer_service';
 import { type CertificateSource, roleDnsName } from '#pki';
 import { CallMetrics, pieceBytesCounter } from './call-metrics.ts';
+import { CallStream } from './call-stream.ts';
 import { type CallerDeps, callStream, callUnary, type Lease, observeCall } from './calls.ts';
 import { channelCredentials, RenewingCertificateProvider } from './credentials.ts';
 import { openExchange } from './exchange-client.ts';
@@ -33,6 +34,7 @@ import {
   reconnectBackoffMsMax,
   reconnectBackoffMsMin,
 } from './limits.ts';
+import { streamOfMethod } from './streamed-calls.ts';
 import type { Client, ClientCallOptions, OutboundExchange, OutboundExchangeEvents, Target, WireMethod, WireService } from './types.ts';
 
 export interface ChannelPoolOptions {
@@ -65,7 +67,9 @@ export class ChannelPool implements AsyncDisposable {
   readonly #options: ChannelPoolOptions;
   readonly #deps: ChannelPoolDeps;
   readonly #provider: RenewingCertificateProvider;
-  readonly #callerDeps: Omit<CallerDeps, 'lease'>;
+  readonly #callerDeps: Omit<CallerDeps, 'lease' | 'callStream'>;
+  /** Streams that carry calls, those that rest included, by method and node. */
+  readonly #callStreams = new Map<string, CallStream>();
   readonly #receivedBytes: Counter;
   /** Least recently used first. */
   readonly #channels = new Map<string, Channel>();
@@ -99,7 +103,11 @@ export class ChannelPool implements AsyncDisposable {
       methods = clientMethods(service);
       this.#methods.set(service, methods);
     }
-    const deps: CallerDeps = { ...this.#callerDeps, lease: () => this.#lease(target) };
+    const deps: CallerDeps = {
+      ...this.#callerDeps,
+      lease: () => this.#lease(target),
+      callStream: (method) => this.#callStreamTo(target, method),
+    };
     // Each function takes and gives what its method's serializers do.
     return Object.create(methods, { deps: { value: deps } }) as Client<S>;
   }
@@ -116,7 +124,7 @@ export class ChannelPool implements AsyncDisposable {
       return stillborn(events, error);
     }
     const observed = observeCall(PeerServiceService.exchange.path, this.#callerDeps);
-    return openExchange(lease.client, digest, observed.metadata, events, {
+    return openExchange(lease.client, digest, observed.metadata(), events, {
       clock: this.#deps.clock,
       receivedBytes: this.#receivedBytes,
       openTimeoutMs: this.#options.exchangeOpenTimeoutMs ?? exchangeOpenTimeoutMsDefault,
@@ -158,6 +166,7 @@ export class ChannelPool implements AsyncDisposable {
   close(): void {
     this.#closed = true;
     this.#cancelSweep?.();
+    for (const stream of this.#callStreams.values()) stream.close();
     for (const channel of [...this.#channels.values()]) this.#drop(channel);
     this.#provider.close();
   }
@@ -180,9 +189,22 @@ export class ChannelPool implements AsyncDisposable {
     return { client: channel.client, release };
   }
 
+  #callStreamTo(target: Target, { path }: WireMethod): CallStream | undefined {
+    const method = streamOfMethod(path);
+    if (method === undefined) return undefined;
+    const key = `${path} ${keyOf(target)}`;
+    const known = this.#callStreams.get(key);
+    if (known !== undefined) return known;
+    if (this.#callStreams.size >= (this.#options.channelCountMax ?? channelCountMaxDefault)) {
+      for (const [other, { isOpen }] of this.#callStreams) if (!isOpen) this.#callStreams.delete(other);
+    }
+    const stream = new CallStream(method, { clock: this.#deps.clock, lease: () => this.#lease(target) });
+    this.#callStreams.set(key, stream);
+    return stream;
+  }
+
   #channelTo(target: Target): Channel {
-    // The id belongs to the key: a connection that was checked against one node must not serve calls meant for another.
-    const key = `${target.endpoint} ${target.role} ${target.id ?? ''}`;
+    const key = keyOf(target);
     const known = this.#channels.get(key);
     if (known !== undefined) {
       this.#channels.delete(key);
@@ -228,6 +250,11 @@ export class ChannelPool implements AsyncDisposable {
       if (this.#channels.size > 0) this.#scheduleSweep();
     });
   }
+}
+
+/** The id belongs to the key: a connection that was checked against one node must not serve calls meant for another. */
+function keyOf({ endpoint, role, id = '' }: Target): string {
+  return `${endpoint} ${role} ${id}`;
 }
 
 /** The methods of every client of a service: each finds its `deps` in the client it is called on. */

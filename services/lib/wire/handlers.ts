@@ -8,10 +8,13 @@ import type {
   ServerDuplexStream,
   ServerWritableStream,
   UntypedHandleCall,
+  UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { AppError, type Clock, isAppError, type Logger, peerIdOf } from '#core';
 import type { AdmittedCall, CallGate } from './call-gate.ts';
-import { publicErrorOf, statusFromError } from './status.ts';
+import { servedCalls } from './call-stream-server.ts';
+import { loggedFailure, statusFromError } from './status.ts';
+import { methodOfStream } from './streamed-calls.ts';
 import { readAll, writeAll } from './streams.ts';
 import type { CallContext, WireMethod } from './types.ts';
 
@@ -36,8 +39,23 @@ interface RunningCall {
   finish(): void;
 }
 
+/** The grpc-js handlers of a service. */
+export function grpcHandlers(
+  service: Readonly<Record<string, WireMethod>>,
+  functions: Readonly<Record<string, unknown>>,
+  deps: HandlerDeps,
+): UntypedServiceImplementation {
+  const handlerOf = (key: string, method: WireMethod): UntypedHandleCall => {
+    const streamed = methodOfStream(method.path);
+    if (streamed === undefined) return grpcHandler(method, functions[key], deps);
+    // `Handlers<S>` has checked it where the handler was given.
+    return grpcHandler(method, servedCalls(streamed.unary.path, functions[streamed.unaryKey] as UnaryFunction, deps), deps);
+  };
+  return Object.fromEntries(Object.entries(service).map(([key, method]) => [key, handlerOf(key, method)]));
+}
+
 /** The grpc-js handler for `method`. */
-export function grpcHandler(method: WireMethod, handler: unknown, deps: HandlerDeps): UntypedHandleCall {
+function grpcHandler(method: WireMethod, handler: unknown, deps: HandlerDeps): UntypedHandleCall {
   // The kind of the function follows from the method; `Handlers<S>` has checked it where the handler was given.
   if (method.requestStream) return bidi(handler as BidiFunction, deps);
   return method.responseStream ? serverStream(method, handler as ServerStreamFunction, deps) : unary(handler as UnaryFunction, deps);
@@ -119,14 +137,21 @@ function begin(call: SurfaceCall, deps: HandlerDeps, isStream: boolean): Running
     else draining.addEventListener('abort', onDrain, { once: true });
   }
   const { caller, callerAddress, path } = admitted;
-  const logger = deps.logger.child({ rpc: path.slice(1), caller: peerIdOf(caller) });
-  return { admitted, context: { caller, callerAddress, signal: abort.signal, logger }, finish };
+  let logger: Logger | undefined;
+  const context: CallContext = {
+    caller,
+    callerAddress,
+    signal: abort.signal,
+    // Few handlers log, and making a logger is a good part of a small call.
+    get logger() {
+      logger ??= deps.logger.child({ rpc: path.slice(1), caller: peerIdOf(caller) });
+      return logger;
+    },
+  };
+  return { admitted, context, finish };
 }
 
 function failure(error: unknown, running: RunningCall, { logger }: HandlerDeps): ReturnType<typeof statusFromError> & Error {
-  const status = statusFromError(error);
-  if (publicErrorOf(error) !== error && publicErrorOf(error).code === 'internal') {
-    logger.error('handler failed', { rpc: running.admitted.path, error });
-  }
+  const status = statusFromError(loggedFailure(error, running.admitted.path, logger));
   return Object.assign(new Error(status.details), status);
 }

@@ -39,3 +39,21 @@ export const reconnectBackoffMsMax = 5_000;
 export const drainGraceMsDefault = 10_000;
 /** A health check that takes longer than this is a failed one. */
 export const healthTimeoutMsDefault = 2_000;
+
+/** Calls in one message of a stream that carries calls, as the protos say. */
+export const callsPerMessageMax = 256;
+/** Calls of one stream that may wait for an answer; what goes beyond is a call of its own. */
+export const callsWaitingMax = 256;
+/** Calls of one stream that are served at a time: 32 answers of 256 KiB are 8 MiB. */
+export const callsServedMax = 32;
+/** Answers in one message: 16 of 256 KiB are a quarter of the largest message. */
+export const repliesPerMessageMax = 16;
+/** A stream that carries calls is closed when it has carried none for this long: 15,000 agents shall not keep one open each. */
+export const callStreamIdleMs = 10_000;
+/** How often such a stream is looked at for late calls. */
+export const callStreamCheckMs = 250;
+/** A call with less time than this is made alone, as its timeout would be inexact. */
+export const callStreamTimeoutMsMin = 1_000;
+/** How long calls are made alone after a stream broke, and after a server did not know it. */
+export const callStreamBackoffMs = 1_000;
+export const callStreamUnsupportedMs = 60_000;

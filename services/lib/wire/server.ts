@@ -9,7 +9,7 @@ import { CallGate } from './call-gate.ts';
 import { pieceBytesCounter } from './call-metrics.ts';
 import { RenewingServerCredentials } from './credentials.ts';
 import { exchangeHandler } from './exchange-server.ts';
-import { grpcHandler, type HandlerDeps } from './handlers.ts';
+import { grpcHandlers, type HandlerDeps } from './handlers.ts';
 import {
   concurrentStreamCountMaxDefault,
   drainGraceMsDefault,
@@ -91,18 +91,14 @@ export class WireServer implements AsyncDisposable {
 
   /** Serves a generated service under its full name. Before `listen` only. */
   addService<S extends WireService>(name: string, service: S, handlers: Handlers<S>): void {
-    const functions: Readonly<Record<string, unknown>> = handlers;
-    this.#add(
-      name,
-      service,
-      Object.fromEntries(Object.entries(service).map(([key, method]) => [key, grpcHandler(method, functions[key], this.#handlerDeps)])),
-    );
+    this.#add(name, service, grpcHandlers(service, handlers, this.#handlerDeps));
   }
 
   /** Serves `PeerService`, whose exchanges carry raw frames. Before `listen` only. */
   addPeerService(handlers: PeerHandlers): void {
     const raw = { requestDeserialize: (bytes: Buffer): Buffer => bytes, responseSerialize: (bytes: Buffer): Buffer => bytes };
-    const service = { exchange: { ...PeerServiceService.exchange, ...raw }, fetchBlob: PeerServiceService.fetchBlob };
+    const { exchange, ...calls } = PeerServiceService;
+    const service = { exchange: { ...exchange, ...raw }, ...calls };
     this.#add('shoal.peer.v1.PeerService', service, {
       exchange: exchangeHandler(handlers.exchange, {
         ...this.#handlerDeps,
@@ -110,7 +106,7 @@ export class WireServer implements AsyncDisposable {
         openTimeoutMs: this.#options.exchangeOpenTimeoutMs ?? exchangeOpenTimeoutMsDefault,
         flushTimeoutMs: exchangeFlushTimeoutMs,
       }),
-      fetchBlob: grpcHandler(PeerServiceService.fetchBlob, handlers.fetchBlob, this.#handlerDeps),
+      ...grpcHandlers(calls, { fetchBlob: handlers.fetchBlob }, this.#handlerDeps),
     });
   }
 

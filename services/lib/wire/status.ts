@@ -1,6 +1,6 @@
 /** The one place where AppErrors become gRPC statuses and back. Nothing else in the code base knows a gRPC code. */
 import { Metadata, status as Status } from '@grpc/grpc-js';
-import { AppError, type ErrorCode, type ErrorData, isAppError, toAppError } from '#core';
+import { AppError, type ErrorCode, type ErrorData, isAppError, type Logger, toAppError } from '#core';
 import { ErrorDetail, ErrorReason, Status as StatusMessage } from '#gen/shoal/errors/v1/error_detail';
 import { durationFromProto, durationToProto } from './codec.ts';
 import { decodeDataValue, encodeDataValue } from './error-data.ts';
@@ -96,13 +96,34 @@ export function publicErrorOf(error: unknown): AppError {
 
 /** Turns what a handler threw into the end of its call. */
 export function statusFromError(error: unknown): CallStatus {
+  const { code, message, bytes } = encodedStatus(error);
+  const metadata = new Metadata();
+  metadata.set(detailKey, bytes);
+  return { code, details: message, metadata };
+}
+
+/** As {@link statusFromError}, for a call that shares a stream with others. */
+export function statusMessageFrom(error: unknown): StatusMessage {
+  return StatusMessage.decode(encodedStatus(error).bytes);
+}
+
+/** The reverse of {@link statusMessageFrom}. */
+export function errorFromStatusMessage(status: StatusMessage): AppError {
+  return errorOf(codeOfStatus[status.code as Status] ?? 'internal', detailIn(status), status.message);
+}
+
+/** Logs a fault of the program, whose message the caller is not told. Returns the error. */
+export function loggedFailure(error: unknown, path: string, logger: Pick<Logger, 'error'>): unknown {
+  if (publicErrorOf(error) !== error && publicErrorOf(error).code === 'internal') logger.error('handler failed', { rpc: path, error });
+  return error;
+}
+
+function encodedStatus(error: unknown): { readonly code: Status; readonly message: string; readonly bytes: Buffer } {
   const { code, message, data, retryAfterMs } = publicErrorOf(error);
   const [grpcCode, reason] = table[code];
   // Header values cannot hold lone surrogates.
   const details = Buffer.from(message.slice(0, messageLengthMax)).toString();
-  const metadata = new Metadata();
-  metadata.set(detailKey, detailBytes(grpcCode, reason, { message: details, data, retryAfterMs }));
-  return { code: grpcCode, details, metadata };
+  return { code: grpcCode, message: details, bytes: detailBytes(grpcCode, reason, { message: details, data, retryAfterMs }) };
 }
 
 /** Turns the end of a failed call into the AppError it stands for. `error` is whatever grpc-js reported. */
@@ -113,10 +134,13 @@ export function errorFromStatus(error: {
 }): AppError {
   const fallback = codeOfStatus[(error.code ?? Status.UNKNOWN) as Status] ?? 'internal';
   const known = detailOf(error.metadata);
-  if (known === undefined) return new AppError(fallback, error.details || 'the call failed without a message');
-  const { detail, message } = known;
+  return errorOf(fallback, known?.detail, known?.message ?? error.details);
+}
+
+function errorOf(fallback: ErrorCode, detail: ErrorDetail | undefined, message: string | undefined): AppError {
+  if (detail === undefined) return new AppError(fallback, message || 'the call failed without a message');
   const retryDelay = detail.retryDelay;
-  return new AppError(codeOfReason[detail.reason] ?? fallback, message, {
+  return new AppError(codeOfReason[detail.reason] ?? fallback, message ?? '', {
     data: Object.fromEntries(Object.entries(detail.data).map(([key, value]) => [key, decodeDataValue(value)])),
     ...(retryDelay === undefined ? {} : { retryAfterMs: durationFromProto(retryDelay) }),
   });
@@ -151,11 +175,20 @@ function detailOf(metadata: Metadata | undefined): { readonly detail: ErrorDetai
   const [bytes] = metadata?.get(detailKey) ?? [];
   if (!(bytes instanceof Uint8Array)) return undefined;
   try {
-    const { message, details } = StatusMessage.decode(bytes);
-    const any = details.find(({ typeUrl }) => typeUrl === detailTypeUrl);
-    return any === undefined ? undefined : { detail: ErrorDetail.decode(any.value), message };
+    const status = StatusMessage.decode(bytes);
+    const detail = detailIn(status);
+    return detail === undefined ? undefined : { detail, message: status.message };
   } catch {
     // A trailer that is not ours says nothing; the code and the message of the call remain.
+    return undefined;
+  }
+}
+
+function detailIn({ details }: StatusMessage): ErrorDetail | undefined {
+  const any = details.find(({ typeUrl }) => typeUrl === detailTypeUrl);
+  try {
+    return any === undefined ? undefined : ErrorDetail.decode(any.value);
+  } catch {
     return undefined;
   }
 }

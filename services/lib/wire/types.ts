@@ -40,7 +40,10 @@ export type Handler<M extends WireMethod> = M extends { requestStream: false; re
     ? (request: RequestOf<M>, context: CallContext) => AsyncIterable<ResponseOf<M>>
     : (requests: AsyncIterable<RequestOf<M>>, context: CallContext) => AsyncIterable<ResponseOf<M>>;
 
-export type Handlers<S extends WireService> = { readonly [K in keyof S]: Handler<S[K]> };
+/** Methods that carry calls of another one: nobody calls or handles them by name. */
+type CallStreams = 'getBlobLinks' | 'fetchBlobs';
+
+export type Handlers<S extends WireService> = { readonly [K in Exclude<keyof S, CallStreams>]: Handler<S[K]> };
 
 export interface ClientCallOptions {
   readonly signal?: AbortSignal;
@@ -55,7 +58,7 @@ export type ClientMethod<M extends WireMethod> = M extends { requestStream: fals
     ? (request: RequestOf<M>, options?: ClientCallOptions) => AsyncIterable<ResponseOf<M>>
     : (requests: AsyncIterable<RequestOf<M>>, options?: ClientCallOptions) => AsyncIterable<ResponseOf<M>>;
 
-export type Client<S extends WireService> = { readonly [K in keyof S]: ClientMethod<S[K]> };
+export type Client<S extends WireService> = { readonly [K in Exclude<keyof S, CallStreams>]: ClientMethod<S[K]> };
 
 /** Whom a client talks to: the certificate at the endpoint must have the role, and the id when one is given. */
 export interface Target {

@@ -10,8 +10,10 @@ import {
   type CallOptions,
   type ChannelCredentials,
   Client,
+  type ClientDuplexStream,
   type ClientOptions,
   type ClientUnaryCall,
+  type handleBidiStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -19,6 +21,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Digest } from "../../common/v1/blob.ts";
+import { Status } from "../../errors/v1/error_detail.ts";
 import { BlobLink, ManifestRecord, TagRecord } from "./image.ts";
 
 /** Tags, manifests and which blobs a repository shows. */
@@ -53,6 +56,43 @@ export interface GetBlobLinkRequest {
 export interface GetBlobLinkResponse {
   /** The blob. */
   readonly link: BlobLink | undefined;
+}
+
+/** Calls of GetBlobLink. */
+export interface GetBlobLinksRequest {
+  /** At most 256, and at most 32 are served at a time: the rest waits. */
+  readonly calls: readonly GetBlobLinksRequest_Call[];
+}
+
+/** One of them. */
+export interface GetBlobLinksRequest_Call {
+  /** Chosen by the caller; no two calls without an answer have the same. */
+  readonly number: number;
+  /** The W3C trace context of the call; empty for none. */
+  readonly traceparent: string;
+  /** The request. */
+  readonly request: GetBlobLinkRequest | undefined;
+}
+
+/** Answers to calls of GetBlobLink. */
+export interface GetBlobLinksResponse {
+  /** At least one. */
+  readonly replies: readonly GetBlobLinksResponse_Reply[];
+}
+
+/** One of them. */
+export interface GetBlobLinksResponse_Reply {
+  /** The number of the call. */
+  readonly number: number;
+  /** What became of it. */
+  readonly result:
+    | //
+    /** It succeeded. */
+    { readonly $case: "response"; readonly response: GetBlobLinkResponse }
+    | //
+    /** It failed. */
+    { readonly $case: "failure"; readonly failure: Status }
+    | undefined;
 }
 
 /** Asks for a blob of a repository that shall stay. */
@@ -547,6 +587,333 @@ export const GetBlobLinkResponse: MessageFns<GetBlobLinkResponse> = {
   fromPartial(object: DeepPartial<GetBlobLinkResponse>): GetBlobLinkResponse {
     const message = createBaseGetBlobLinkResponse() as any;
     message.link = (object.link !== undefined && object.link !== null) ? BlobLink.fromPartial(object.link) : undefined;
+    return message;
+  },
+};
+
+function createBaseGetBlobLinksRequest(): GetBlobLinksRequest {
+  return { calls: [] };
+}
+
+export const GetBlobLinksRequest: MessageFns<GetBlobLinksRequest> = {
+  encode(message: GetBlobLinksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.calls) {
+      GetBlobLinksRequest_Call.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetBlobLinksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetBlobLinksRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.calls.push(GetBlobLinksRequest_Call.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetBlobLinksRequest): unknown {
+    const obj: any = {};
+    if (message.calls?.length) {
+      obj.calls = message.calls.map((e) => GetBlobLinksRequest_Call.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetBlobLinksRequest>): GetBlobLinksRequest {
+    return GetBlobLinksRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetBlobLinksRequest>): GetBlobLinksRequest {
+    const message = createBaseGetBlobLinksRequest() as any;
+    message.calls = object.calls?.map((e) => GetBlobLinksRequest_Call.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGetBlobLinksRequest_Call(): GetBlobLinksRequest_Call {
+  return { number: 0, traceparent: "", request: undefined };
+}
+
+export const GetBlobLinksRequest_Call: MessageFns<GetBlobLinksRequest_Call> = {
+  encode(message: GetBlobLinksRequest_Call, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(18).string(message.traceparent);
+    }
+    if (message.request !== undefined) {
+      GetBlobLinkRequest.encode(message.request, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetBlobLinksRequest_Call {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetBlobLinksRequest_Call() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.request = GetBlobLinkRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetBlobLinksRequest_Call): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.traceparent !== "") {
+      obj.traceparent = message.traceparent;
+    }
+    if (message.request !== undefined) {
+      obj.request = GetBlobLinkRequest.toJSON(message.request);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetBlobLinksRequest_Call>): GetBlobLinksRequest_Call {
+    return GetBlobLinksRequest_Call.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetBlobLinksRequest_Call>): GetBlobLinksRequest_Call {
+    const message = createBaseGetBlobLinksRequest_Call() as any;
+    message.number = object.number ?? 0;
+    message.traceparent = object.traceparent ?? "";
+    message.request = (object.request !== undefined && object.request !== null)
+      ? GetBlobLinkRequest.fromPartial(object.request)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetBlobLinksResponse(): GetBlobLinksResponse {
+  return { replies: [] };
+}
+
+export const GetBlobLinksResponse: MessageFns<GetBlobLinksResponse> = {
+  encode(message: GetBlobLinksResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.replies) {
+      GetBlobLinksResponse_Reply.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetBlobLinksResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetBlobLinksResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.replies.push(GetBlobLinksResponse_Reply.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetBlobLinksResponse): unknown {
+    const obj: any = {};
+    if (message.replies?.length) {
+      obj.replies = message.replies.map((e) => GetBlobLinksResponse_Reply.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetBlobLinksResponse>): GetBlobLinksResponse {
+    return GetBlobLinksResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetBlobLinksResponse>): GetBlobLinksResponse {
+    const message = createBaseGetBlobLinksResponse() as any;
+    message.replies = object.replies?.map((e) => GetBlobLinksResponse_Reply.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGetBlobLinksResponse_Reply(): GetBlobLinksResponse_Reply {
+  return { number: 0, result: undefined };
+}
+
+export const GetBlobLinksResponse_Reply: MessageFns<GetBlobLinksResponse_Reply> = {
+  encode(message: GetBlobLinksResponse_Reply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    switch (message.result?.$case) {
+      case "response":
+        GetBlobLinkResponse.encode(message.result.response, writer.uint32(18).fork()).join();
+        break;
+      case "failure":
+        Status.encode(message.result.failure, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetBlobLinksResponse_Reply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetBlobLinksResponse_Reply() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "response", response: GetBlobLinkResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "failure", failure: Status.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: GetBlobLinksResponse_Reply): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.result?.$case === "response") {
+      obj.response = GetBlobLinkResponse.toJSON(message.result.response);
+    } else if (message.result?.$case === "failure") {
+      obj.failure = Status.toJSON(message.result.failure);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetBlobLinksResponse_Reply>): GetBlobLinksResponse_Reply {
+    return GetBlobLinksResponse_Reply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetBlobLinksResponse_Reply>): GetBlobLinksResponse_Reply {
+    const message = createBaseGetBlobLinksResponse_Reply() as any;
+    message.number = object.number ?? 0;
+    switch (object.result?.$case) {
+      case "response": {
+        if (object.result?.response !== undefined && object.result?.response !== null) {
+          message.result = { $case: "response", response: GetBlobLinkResponse.fromPartial(object.result.response) };
+        }
+        break;
+      }
+      case "failure": {
+        if (object.result?.failure !== undefined && object.result?.failure !== null) {
+          message.result = { $case: "failure", failure: Status.fromPartial(object.result.failure) };
+        }
+        break;
+      }
+    }
     return message;
   },
 };
@@ -2266,6 +2633,23 @@ export const BuildIndexServiceService = {
     responseDeserialize: (value: Buffer): GetBlobLinkResponse => GetBlobLinkResponse.decode(value),
   },
   /**
+   * Answers calls of GetBlobLink over one stream: for a node that asks about many blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of GetBlobLink are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  getBlobLinks: {
+    path: "/shoal.buildindex.v1.BuildIndexService/GetBlobLinks" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: GetBlobLinksRequest): Buffer => Buffer.from(GetBlobLinksRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetBlobLinksRequest => GetBlobLinksRequest.decode(value),
+    responseSerialize: (value: GetBlobLinksResponse): Buffer =>
+      Buffer.from(GetBlobLinksResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetBlobLinksResponse => GetBlobLinksResponse.decode(value),
+  },
+  /**
    * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
    * there and will not send it.
    *
@@ -2432,6 +2816,14 @@ export interface BuildIndexServiceServer extends UntypedServiceImplementation {
    */
   getBlobLink: handleUnaryCall<GetBlobLinkRequest, GetBlobLinkResponse>;
   /**
+   * Answers calls of GetBlobLink over one stream: for a node that asks about many blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of GetBlobLink are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  getBlobLinks: handleBidiStreamingCall<GetBlobLinksRequest, GetBlobLinksResponse>;
+  /**
    * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
    * there and will not send it.
    *
@@ -2538,6 +2930,19 @@ export interface BuildIndexServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetBlobLinkResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Answers calls of GetBlobLink over one stream: for a node that asks about many blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of GetBlobLink are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  getBlobLinks(): ClientDuplexStream<GetBlobLinksRequest, GetBlobLinksResponse>;
+  getBlobLinks(options: Partial<CallOptions>): ClientDuplexStream<GetBlobLinksRequest, GetBlobLinksResponse>;
+  getBlobLinks(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<GetBlobLinksRequest, GetBlobLinksResponse>;
   /**
    * Returns a blob of a repository and keeps its link from being collected for the grace from now on: for a pusher who is told that a blob is
    * there and will not send it.

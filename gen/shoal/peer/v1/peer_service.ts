@@ -21,6 +21,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Digest } from "../../common/v1/blob.ts";
+import { Status } from "../../errors/v1/error_detail.ts";
 import { ExchangeRequest, ExchangeResponse } from "./exchange.ts";
 
 /** Bulk bytes between hosts. */
@@ -35,6 +36,43 @@ export interface FetchBlobRequest {
 export interface FetchBlobResponse {
   /** All its bytes, at most 256 KiB. */
   readonly data: Uint8Array;
+}
+
+/** Calls of FetchBlob. */
+export interface FetchBlobsRequest {
+  /** At most 256, and at most 32 are served at a time: the rest waits. */
+  readonly calls: readonly FetchBlobsRequest_Call[];
+}
+
+/** One of them. */
+export interface FetchBlobsRequest_Call {
+  /** Chosen by the caller; no two calls without an answer have the same. */
+  readonly number: number;
+  /** The W3C trace context of the call; empty for none. */
+  readonly traceparent: string;
+  /** The request. */
+  readonly request: FetchBlobRequest | undefined;
+}
+
+/** Answers to calls of FetchBlob. */
+export interface FetchBlobsResponse {
+  /** At least one. */
+  readonly replies: readonly FetchBlobsResponse_Reply[];
+}
+
+/** One of them. */
+export interface FetchBlobsResponse_Reply {
+  /** The number of the call. */
+  readonly number: number;
+  /** What became of it. */
+  readonly result:
+    | //
+    /** It succeeded. */
+    { readonly $case: "response"; readonly response: FetchBlobResponse }
+    | //
+    /** It failed. */
+    { readonly $case: "failure"; readonly failure: Status }
+    | undefined;
 }
 
 function createBaseFetchBlobRequest(): FetchBlobRequest {
@@ -165,6 +203,333 @@ export const FetchBlobResponse: MessageFns<FetchBlobResponse> = {
   },
 };
 
+function createBaseFetchBlobsRequest(): FetchBlobsRequest {
+  return { calls: [] };
+}
+
+export const FetchBlobsRequest: MessageFns<FetchBlobsRequest> = {
+  encode(message: FetchBlobsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.calls) {
+      FetchBlobsRequest_Call.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBlobsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBlobsRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.calls.push(FetchBlobsRequest_Call.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchBlobsRequest): unknown {
+    const obj: any = {};
+    if (message.calls?.length) {
+      obj.calls = message.calls.map((e) => FetchBlobsRequest_Call.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBlobsRequest>): FetchBlobsRequest {
+    return FetchBlobsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBlobsRequest>): FetchBlobsRequest {
+    const message = createBaseFetchBlobsRequest() as any;
+    message.calls = object.calls?.map((e) => FetchBlobsRequest_Call.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFetchBlobsRequest_Call(): FetchBlobsRequest_Call {
+  return { number: 0, traceparent: "", request: undefined };
+}
+
+export const FetchBlobsRequest_Call: MessageFns<FetchBlobsRequest_Call> = {
+  encode(message: FetchBlobsRequest_Call, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(18).string(message.traceparent);
+    }
+    if (message.request !== undefined) {
+      FetchBlobRequest.encode(message.request, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBlobsRequest_Call {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBlobsRequest_Call() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.request = FetchBlobRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchBlobsRequest_Call): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.traceparent !== "") {
+      obj.traceparent = message.traceparent;
+    }
+    if (message.request !== undefined) {
+      obj.request = FetchBlobRequest.toJSON(message.request);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBlobsRequest_Call>): FetchBlobsRequest_Call {
+    return FetchBlobsRequest_Call.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBlobsRequest_Call>): FetchBlobsRequest_Call {
+    const message = createBaseFetchBlobsRequest_Call() as any;
+    message.number = object.number ?? 0;
+    message.traceparent = object.traceparent ?? "";
+    message.request = (object.request !== undefined && object.request !== null)
+      ? FetchBlobRequest.fromPartial(object.request)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseFetchBlobsResponse(): FetchBlobsResponse {
+  return { replies: [] };
+}
+
+export const FetchBlobsResponse: MessageFns<FetchBlobsResponse> = {
+  encode(message: FetchBlobsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.replies) {
+      FetchBlobsResponse_Reply.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBlobsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBlobsResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.replies.push(FetchBlobsResponse_Reply.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchBlobsResponse): unknown {
+    const obj: any = {};
+    if (message.replies?.length) {
+      obj.replies = message.replies.map((e) => FetchBlobsResponse_Reply.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBlobsResponse>): FetchBlobsResponse {
+    return FetchBlobsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBlobsResponse>): FetchBlobsResponse {
+    const message = createBaseFetchBlobsResponse() as any;
+    message.replies = object.replies?.map((e) => FetchBlobsResponse_Reply.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFetchBlobsResponse_Reply(): FetchBlobsResponse_Reply {
+  return { number: 0, result: undefined };
+}
+
+export const FetchBlobsResponse_Reply: MessageFns<FetchBlobsResponse_Reply> = {
+  encode(message: FetchBlobsResponse_Reply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).uint32(message.number);
+    }
+    switch (message.result?.$case) {
+      case "response":
+        FetchBlobResponse.encode(message.result.response, writer.uint32(18).fork()).join();
+        break;
+      case "failure":
+        Status.encode(message.result.failure, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBlobsResponse_Reply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBlobsResponse_Reply() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "response", response: FetchBlobResponse.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "failure", failure: Status.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  toJSON(message: FetchBlobsResponse_Reply): unknown {
+    const obj: any = {};
+    if (message.number !== 0) {
+      obj.number = Math.round(message.number);
+    }
+    if (message.result?.$case === "response") {
+      obj.response = FetchBlobResponse.toJSON(message.result.response);
+    } else if (message.result?.$case === "failure") {
+      obj.failure = Status.toJSON(message.result.failure);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBlobsResponse_Reply>): FetchBlobsResponse_Reply {
+    return FetchBlobsResponse_Reply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBlobsResponse_Reply>): FetchBlobsResponse_Reply {
+    const message = createBaseFetchBlobsResponse_Reply() as any;
+    message.number = object.number ?? 0;
+    switch (object.result?.$case) {
+      case "response": {
+        if (object.result?.response !== undefined && object.result?.response !== null) {
+          message.result = { $case: "response", response: FetchBlobResponse.fromPartial(object.result.response) };
+        }
+        break;
+      }
+      case "failure": {
+        if (object.result?.failure !== undefined && object.result?.failure !== null) {
+          message.result = { $case: "failure", failure: Status.fromPartial(object.result.failure) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
 /**
  * Moves the bytes of blobs. Agents, origins and proxies serve it; whoever wants bytes is the caller, so that the caller's flow-control
  * window, which gRPC lets only a client raise, governs the transfer.
@@ -203,6 +568,22 @@ export const PeerServiceService = {
     responseSerialize: (value: FetchBlobResponse): Buffer => Buffer.from(FetchBlobResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): FetchBlobResponse => FetchBlobResponse.decode(value),
   },
+  /**
+   * Answers calls of FetchBlob over one stream: for a node that fetches many tiny blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of FetchBlob are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  fetchBlobs: {
+    path: "/shoal.peer.v1.PeerService/FetchBlobs" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: FetchBlobsRequest): Buffer => Buffer.from(FetchBlobsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FetchBlobsRequest => FetchBlobsRequest.decode(value),
+    responseSerialize: (value: FetchBlobsResponse): Buffer => Buffer.from(FetchBlobsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): FetchBlobsResponse => FetchBlobsResponse.decode(value),
+  },
 } as const;
 
 export interface PeerServiceServer extends UntypedServiceImplementation {
@@ -222,6 +603,14 @@ export interface PeerServiceServer extends UntypedServiceImplementation {
    * Codes: NOT_FOUND (`kind: blob`) when it is not here; FAILED_PRECONDITION when it is larger; UNAVAILABLE while draining.
    */
   fetchBlob: handleUnaryCall<FetchBlobRequest, FetchBlobResponse>;
+  /**
+   * Answers calls of FetchBlob over one stream: for a node that fetches many tiny blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of FetchBlob are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  fetchBlobs: handleBidiStreamingCall<FetchBlobsRequest, FetchBlobsResponse>;
 }
 
 export interface PeerServiceClient extends Client {
@@ -257,6 +646,19 @@ export interface PeerServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: FetchBlobResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Answers calls of FetchBlob over one stream: for a node that fetches many tiny blobs, as a call of its own costs several times as much as a
+   * message. Answers come in any order. Either side may end the stream at any time; calls without an answer are then made again, alone.
+   *
+   * Idempotent. There is no deadline; the caller gives up calls, not the stream. Codes: those of FetchBlob are told for each call; the stream ends
+   * with INVALID_ARGUMENT for a malformed message and UNAVAILABLE when the server drains.
+   */
+  fetchBlobs(): ClientDuplexStream<FetchBlobsRequest, FetchBlobsResponse>;
+  fetchBlobs(options: Partial<CallOptions>): ClientDuplexStream<FetchBlobsRequest, FetchBlobsResponse>;
+  fetchBlobs(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<FetchBlobsRequest, FetchBlobsResponse>;
 }
 
 export const PeerServiceClient = makeGenericClientConstructor(
