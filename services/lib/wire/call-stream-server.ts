@@ -1,6 +1,6 @@
 /** The serving end of a stream that carries calls of one unary method: each is answered by the method's own handler, and failed alone. */
 import { AppError, toAppError } from '#core';
-import type { HandlerDeps, UnaryFunction } from './handlers.ts';
+import type { HandlerDeps, UnaryFunction } from './handler-deps.ts';
 import { callsPerMessageMax, callsServedMax, repliesPerMessageMax } from './limits.ts';
 import { loggedFailure, statusMessageFrom } from './status.ts';
 import type { CallsMessage, RepliesMessage, StreamedCall, StreamedReply } from './streamed-calls.ts';

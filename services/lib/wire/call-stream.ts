@@ -5,7 +5,7 @@
  */
 import { type ClientDuplexStream, Metadata, type ServiceError, status as Status } from '@grpc/grpc-js';
 import { AppError, type Clock } from '#core';
-import type { Lease } from './calls.ts';
+import type { Lease } from './lease.ts';
 import {
   callStreamBackoffMs,
   callStreamCheckMs,

@@ -12,16 +12,11 @@ import { AppError, type Clock, isAppError, type Rng, type Span, type Tracer, toA
 import { isIdempotent } from './access.ts';
 import type { CallMetrics } from './call-metrics.ts';
 import { type CallStream, makeAlone } from './call-stream.ts';
+import type { Lease } from './lease.ts';
 import { attemptCountMax, callTimeoutMsDefault, retryBackoffMsMax, retryBackoffMsMin } from './limits.ts';
 import { errorFromStatus, statusFromError } from './status.ts';
 import { readAll, writeAll } from './streams.ts';
 import type { ClientCallOptions, WireMethod } from './types.ts';
-
-/** A connection taken from the pool for the time of one call. */
-export interface Lease {
-  readonly client: GrpcClient;
-  release(): void;
-}
 
 export interface CallerDeps {
   readonly clock: Clock;

@@ -19,9 +19,10 @@ import { PeerServiceService } from '#gen/shoal/peer/v1/peer_service';
 import { type CertificateSource, roleDnsName } from '#pki';
 import { CallMetrics, pieceBytesCounter } from './call-metrics.ts';
 import { CallStream } from './call-stream.ts';
-import { type CallerDeps, callStream, callUnary, type Lease, observeCall } from './calls.ts';
+import { type CallerDeps, callStream, callUnary, observeCall } from './calls.ts';
 import { channelCredentials, RenewingCertificateProvider } from './credentials.ts';
 import { openExchange } from './exchange-client.ts';
+import type { Lease } from './lease.ts';
 import {
   channelCountMaxDefault,
   channelIdleMsDefault,

@@ -16,7 +16,7 @@ import {
 import { type Accepted, ExchangeRequest } from '#gen/shoal/peer/v1/exchange';
 import { digestFromProto } from './codec.ts';
 import { checkedIndexes, indexChunks, refusalToProto } from './exchange-frames.ts';
-import type { HandlerDeps } from './handlers.ts';
+import type { HandlerDeps } from './handler-deps.ts';
 import { http2StreamOf } from './http2-stream.ts';
 import { exchangeRequestSizeBytesMax } from './limits.ts';
 import { encodeFrame, encodePiece } from './piece-frames.ts';

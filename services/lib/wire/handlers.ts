@@ -10,24 +10,14 @@ import type {
   UntypedHandleCall,
   UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { AppError, type Clock, isAppError, type Logger, peerIdOf } from '#core';
-import type { AdmittedCall, CallGate } from './call-gate.ts';
+import { AppError, isAppError, type Logger, peerIdOf } from '#core';
+import type { AdmittedCall } from './call-gate.ts';
 import { servedCalls } from './call-stream-server.ts';
+import type { BidiFunction, HandlerDeps, ServerStreamFunction, UnaryFunction } from './handler-deps.ts';
 import { loggedFailure, statusFromError } from './status.ts';
 import { methodOfStream } from './streamed-calls.ts';
 import { readAll, writeAll } from './streams.ts';
 import type { CallContext, WireMethod } from './types.ts';
-
-/** Handlers without their types; `WireServer.addService` has checked them. */
-export type UnaryFunction = (request: unknown, context: CallContext) => Promise<unknown>;
-export type ServerStreamFunction = (request: unknown, context: CallContext) => AsyncIterable<unknown>;
-export type BidiFunction = (requests: AsyncIterable<unknown>, context: CallContext) => AsyncIterable<unknown>;
-
-export interface HandlerDeps {
-  readonly gate: CallGate;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
 
 type SurfaceCall = EventEmitter & { readonly metadata: Metadata; getDeadline(): Date | number };
 

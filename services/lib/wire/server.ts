@@ -9,7 +9,8 @@ import { CallGate } from './call-gate.ts';
 import { pieceBytesCounter } from './call-metrics.ts';
 import { RenewingServerCredentials } from './credentials.ts';
 import { exchangeHandler } from './exchange-server.ts';
-import { grpcHandlers, type HandlerDeps } from './handlers.ts';
+import type { HandlerDeps } from './handler-deps.ts';
+import { grpcHandlers } from './handlers.ts';
 import {
   concurrentStreamCountMaxDefault,
   drainGraceMsDefault,
