@@ -1,5 +1,5 @@
 /** The bytes of a chunk, read from the proxy that receives them. */
-import { AppError, type Clock } from '#core';
+import { AppError, type Clock, giveBack } from '#core';
 import { UploadSourceServiceService } from '#gen/shoal/proxy/v1/upload_source_service';
 import type { ChannelPool } from '#wire';
 
@@ -19,7 +19,7 @@ export interface ChunkAddress {
 }
 
 /**
- * Reads at the pace of the caller. Throws what the proxy's side of the chunk broke off with, `unavailable` when the proxy died, and
+ * Reads at the pace of the caller, who is done with the bytes when it asks for the next. Throws what the proxy's side of the chunk broke off with, `unavailable` when the proxy died, and
  * `deadline-exceeded` when it says nothing for ten minutes. Aborting the signal ends a wait.
  */
 export async function* readChunk(
@@ -39,6 +39,7 @@ export async function* readChunk(
     const client = channels.client(UploadSourceServiceService, { endpoint, role: 'proxy', id });
     for await (const { data } of client.readChunk({ token }, { signal: AbortSignal.any([signal, late.signal]) })) {
       yield data;
+      giveBack(data);
       heardMs = clock.nowMs();
     }
   } finally {

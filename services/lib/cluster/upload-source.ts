@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { AppError, type Clock, type Counter, type Meter } from '#core';
-import { type ChunkFrame, ChunkFrames, chunkSizeBytesMax, type Handlers, rawUploadSourceService, type WireServer } from '#wire';
+import { ChunkMessage, type Handlers, type OutgoingMessage, rawUploadSourceService, type WireServer } from '#wire';
 
 export interface UploadSourceOptions {
   /** Bodies on their way at a time; 768 by default, fewer than the streams of a connection, and more than one client may have. */
@@ -38,8 +38,11 @@ const gatherMs = 100;
 /** How long an origin may take to put away what it was sent when the client has gone, in milliseconds. */
 const settleMs = 5000;
 
-/** Messages of bodies that are slow, or have just begun. */
+/** A message is sent when it has this much: of bodies that are slow or have just begun, and of fast ones. A message costs as much as copying some 100 KiB. */
 const smallMessageBytes = 32 * 1024;
+const largeMessageBytes = 256 * 1024;
+/** Bodies come in chunks of at most 64 KiB; larger ones are split, so that a message keeps its bound. */
+const partBytesMax = 64 * 1024;
 
 interface Body {
   readonly lane: FastLane;
@@ -122,7 +125,7 @@ export class UploadSource {
     }
   }
 
-  async *#read(key: string, origin: string): AsyncGenerator<Buffer> {
+  async *#read(key: string, origin: string): AsyncGenerator<OutgoingMessage> {
     const body = this.#offered.get(key);
     if (body === undefined || body.origin !== origin)
       throw new AppError('not-found', 'there is no such chunk: a token serves once', { data: { kind: 'chunk' } });
@@ -164,8 +167,8 @@ export class UploadSource {
   }
 }
 
-/** The body in messages of up to 256 KiB. What was gathered when the body breaks off is sent before its error is thrown. */
-async function* gathered(body: Body, clock: Clock): AsyncGenerator<Buffer> {
+/** The body in messages of less than 320 KiB. What was gathered when the body breaks off is sent before its error is thrown. */
+async function* gathered(body: Body, clock: Clock): AsyncGenerator<OutgoingMessage> {
   const iterator = body.bytes[Symbol.asyncIterator]();
   const batch = new Batch(body, clock);
   let ended = false;
@@ -187,7 +190,7 @@ async function* gathered(body: Body, clock: Clock): AsyncGenerator<Buffer> {
   }
 }
 
-async function* messagesOf(iterator: AsyncIterator<Uint8Array>, batch: Batch, body: Body): AsyncGenerator<Buffer> {
+async function* messagesOf(iterator: AsyncIterator<Uint8Array>, batch: Batch, body: Body): AsyncGenerator<OutgoingMessage> {
   let next = iterator.next();
   for (;;) {
     body.watch.clientsTurn();
@@ -229,10 +232,8 @@ class FastLane {
 class Batch {
   readonly #body: Body;
   readonly #clock: Clock;
-  readonly #frames = new ChunkFrames();
   #isFast = false;
-  /** Made with its first byte: the last one of a body would be for nothing. */
-  #frame: ChunkFrame | undefined;
+  #message = new ChunkMessage();
   #due: Promise<undefined>;
   #cancel: (() => void) | undefined;
 
@@ -247,13 +248,12 @@ class Batch {
     return this.#due;
   }
 
-  /** Copies the bytes; the messages that this fills. */
-  *fill(bytes: Uint8Array): Generator<Buffer> {
-    for (let at = 0; at < bytes.byteLength; ) {
+  /** Takes the bytes over; the messages that this fills. */
+  *fill(bytes: Uint8Array): Generator<OutgoingMessage> {
+    for (let at = 0; at < bytes.byteLength; at += partBytesMax) {
       this.#cancel ??= this.#clock.after(gatherMs, () => this.#body.wake());
-      this.#frame ??= this.#frames.next(this.#isFast ? chunkSizeBytesMax : smallMessageBytes);
-      at += this.#frame.add(at === 0 ? bytes : bytes.subarray(at));
-      if (this.#frame.isFull) {
+      this.#message.add(bytes.byteLength <= partBytesMax ? bytes : bytes.subarray(at, at + partBytesMax));
+      if (this.#message.sizeBytes >= (this.#isFast ? largeMessageBytes : smallMessageBytes)) {
         this.#isFast ||= this.#body.lane.enter();
         yield* this.take();
       }
@@ -261,20 +261,20 @@ class Batch {
   }
 
   /** What there is, since it waits for too long: the body is slow. */
-  *takeDue(): Generator<Buffer> {
+  *takeDue(): Generator<OutgoingMessage> {
     this.#slowDown();
     yield* this.take();
   }
 
   /** The message, unless it is empty; the next one begins. It is the origin's turn then. */
-  *take(): Generator<Buffer> {
+  *take(): Generator<OutgoingMessage> {
     this.#stop();
     this.#due = this.#newDue();
-    const frame = this.#frame;
-    this.#frame = undefined;
-    if (frame === undefined) return;
+    const message = this.#message;
+    if (message.sizeBytes === 0) return;
+    this.#message = new ChunkMessage();
     this.#body.watch.originsTurn();
-    yield frame.encode();
+    yield message.encode();
     this.#body.watch.clientsTurn();
   }
 

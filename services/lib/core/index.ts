@@ -44,6 +44,7 @@ export type {
   UploadChunk,
   UploadStat,
 } from './image-store.ts';
+export { giveBack } from './memory.ts';
 export { hashPiece, hashSizeBytes, type Metainfo, MetainfoBuilder, metainfoOf, pieceHashOf, pieceSize, verifyPiece } from './metainfo.ts';
 export {
   identityOf,

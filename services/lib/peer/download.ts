@@ -9,6 +9,7 @@ import {
   assert,
   type Clock,
   type Digest,
+  giveBack,
   identityOf,
   isAppError,
   type Logger,
@@ -55,6 +56,12 @@ export interface DownloadStart {
   readonly fsync: boolean;
   /** After wrong metainfo: take bytes from owners only. */
   readonly ownersOnly?: boolean;
+}
+
+interface VerifiedPiece {
+  readonly bytes: Uint8Array;
+  /** Readers have the bytes too, for as long as they like. */
+  readonly isRead: boolean;
 }
 
 export type DownloadOutcome = { readonly type: 'complete' | 'abandoned' } | { readonly type: 'failed'; readonly error: AppError };
@@ -191,8 +198,8 @@ export class Download implements LinkObserver {
     metrics.receivedPieces.add(1, { role });
     metrics.receivedBytes.add(bytes.byteLength, { role });
     if (events.active) events.emit({ type: 'piece-received', digest, peer, direction: 'outbound', piece, sizeBytes: bytes.byteLength });
-    this.#waiters.arrived(piece, bytes);
-    this.#deps.background.run(this.#write(blob, piece, bytes));
+    const isRead = this.#waiters.arrived(piece, bytes);
+    this.#deps.background.run(this.#write(blob, piece, { bytes, isRead }));
   }
 
   /** Carries out `complete`: every piece is on disk. */
@@ -250,15 +257,17 @@ export class Download implements LinkObserver {
     if (events.active) events.emit({ type: 'download-started', digest, sizeBytes, pieceCount, presentCount });
   }
 
-  async #write(blob: SharedBlob<PartialBlob>, piece: number, bytes: Uint8Array): Promise<void> {
+  async #write(blob: SharedBlob<PartialBlob>, piece: number, { bytes, isRead }: VerifiedPiece): Promise<void> {
     const { engine, outbound, logger } = this.#deps;
-    outbound.hold(bytes.byteLength);
+    const sizeBytes = bytes.byteLength;
+    outbound.hold(sizeBytes);
+    let isShared = isRead;
     blob.retain();
     try {
       await blob.blob.writePiece(piece, bytes);
       this.#unwritableCount = 0;
       this.#search.progress();
-      this.#waiters.arrived(piece, bytes);
+      if (this.#waiters.arrived(piece, bytes)) isShared = true;
       // The engine knows this piece only while this very download runs.
       if (this.#state === 'running') engine.post({ type: 'piece-verified', digest: this.digest, piece });
     } catch (error) {
@@ -268,7 +277,8 @@ export class Download implements LinkObserver {
       if (this.#unwritableCount >= unwritableCountMax || isAppError(failure, 'not-found', 'aborted')) this.fail(failure);
       else if (this.#state === 'running') engine.post({ type: 'piece-unwritable', digest: this.digest, piece });
     } finally {
-      outbound.release(bytes.byteLength);
+      if (!isShared) giveBack(bytes);
+      outbound.release(sizeBytes);
       await blob.release();
     }
   }

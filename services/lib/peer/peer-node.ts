@@ -20,7 +20,7 @@ import { networkEventHandlers } from './network-event-service.ts';
 import { NetworkEvents } from './network-events.ts';
 import { type PeerOptions, peerOptions, type ResolvedPeerOptions } from './options.ts';
 import { OutboundLinks } from './outbound-links.ts';
-import { BytesReader, DownloadReader, StoredReader } from './readers.ts';
+import { BytesReader, DownloadReader, LargeReads, StoredReader } from './readers.ts';
 import { Shelf } from './shelf.ts';
 import { readTiny, TinyFetcher } from './tiny.ts';
 import { TransferLog } from './transfer-log.ts';
@@ -49,6 +49,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
   readonly #tiny: TinyFetcher;
   readonly #log: TransferLog;
   readonly #background = new Background();
+  readonly #largeReads = new LargeReads();
   readonly #stopped = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
   #eventFile: NetworkEventFile | undefined;
@@ -146,7 +147,7 @@ export class PeerNode implements BlobFetcher, AsyncDisposable {
       const stored = await this.#deps.store.open(digest);
       if (stored !== undefined) {
         this.#firstByte(startedMs, 'disk');
-        return new StoredReader(stored);
+        return new StoredReader(stored, this.#largeReads);
       }
       const tiny = this.#isTiny(digest, hint) ? await abortable(this.#tiny.bytes(digest), signal) : undefined;
       if (tiny !== undefined) {

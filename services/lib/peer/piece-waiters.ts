@@ -25,9 +25,11 @@ export class PieceWaiters {
     }
   }
 
-  /** The piece is verified and in memory. */
-  arrived(piece: number, bytes: Uint8Array): void {
-    for (const waiter of this.#take(piece)) waiter.resolve(bytes);
+  /** The piece is verified and in memory. True when readers were given the bytes. */
+  arrived(piece: number, bytes: Uint8Array): boolean {
+    const waiters = this.#take(piece);
+    for (const waiter of waiters) waiter.resolve(bytes);
+    return waiters.size > 0;
   }
 
   /** Every piece can be read from disk. */

@@ -7,6 +7,26 @@ import type { SharedBlob } from './shared-blob.ts';
 
 /** Chunks from disk: large enough to be cheap, small enough for a reader that stops early. A reader has up to three of them. */
 const chunkBytes = 512 * 1024;
+/** Of a few readers at a time they are larger: a quarter more throughput, for 6 MiB each. */
+const largeChunkBytes = 2 * 1024 * 1024;
+const largeReadsMax = 8;
+/** A shorter range ends before that is worth its memory. */
+const largeRangeBytesMin = 16 * 1024 * 1024;
+
+/** The places for readers with large chunks. */
+export class LargeReads {
+  #count = 0;
+
+  enter(): boolean {
+    if (this.#count >= largeReadsMax) return false;
+    this.#count += 1;
+    return true;
+  }
+
+  leave(): void {
+    this.#count -= 1;
+  }
+}
 
 /** Told the time of the first byte, once. */
 export type FirstByte = () => void;
@@ -15,15 +35,22 @@ export type FirstByte = () => void;
 export class StoredReader implements BlobReader {
   readonly sizeBytes: number;
   readonly #blob: ReadableBlob;
+  readonly #largeReads: LargeReads;
 
-  constructor(blob: ReadableBlob) {
+  constructor(blob: ReadableBlob, largeReads: LargeReads) {
     this.#blob = blob;
+    this.#largeReads = largeReads;
     this.sizeBytes = blob.metainfo.sizeBytes;
   }
 
-  read(range: ByteRange, { signal, lend = false }: ReadOptions): AsyncIterable<Uint8Array> {
+  async *read(range: ByteRange, { signal, lend = false }: ReadOptions): AsyncGenerator<Uint8Array> {
     checkRange(range, this.sizeBytes);
-    return readRange(this.#blob, range, { signal, chunkBytes, lend });
+    const isLarge = lend && range.endByte - range.startByte >= largeRangeBytesMin && this.#largeReads.enter();
+    try {
+      yield* readRange(this.#blob, range, { signal, chunkBytes: isLarge ? largeChunkBytes : chunkBytes, lend });
+    } finally {
+      if (isLarge) this.#largeReads.leave();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -24,29 +24,76 @@ export async function* readBody(
 ): AsyncGenerator<Uint8Array> {
   const { clock } = deps;
   const watch = new BodyWatch(limits, clock);
-  const chunks: AsyncIterator<Uint8Array> = request.iterator({ destroyOnReturn: false });
-  let isLate = false;
+  const chunks = new BodyChunks(request);
   try {
     while (true) {
       const next = await watch.next(chunks);
       if (next === 'late') {
-        isLate = true;
         throw new AppError('deadline-exceeded', 'the body came too slowly; send it faster', { data: { kind: slowBody } });
       }
-      if (next.done === true) break;
-      deps.onBytes(next.value.byteLength);
-      yield next.value;
+      if (next === 'over') break;
+      deps.onBytes(next.byteLength);
+      yield next;
     }
-  } catch (error) {
-    throw isLate ? error : new AppError('cancelled', 'the client went away', { cause: error });
   } finally {
     watch.stop();
-    // After a wait that was given up the iterator returns only when the connection has ended.
-    const returned = chunks.return?.();
-    if (!isLate) await returned;
-    else returned?.catch(() => undefined);
+    chunks.stop();
   }
-  if (!request.complete) throw new AppError('cancelled', 'the client went away');
+  if (!request.complete) throw new AppError('cancelled', 'the client went away', { cause: chunks.error });
+}
+
+/** Bytes that may wait here before the client is not read any more. One chunk waits while another is looked at. */
+const waitingBytesMax = 128 * 1024;
+
+/** The chunks of a body as they come from the socket; Node's own iterator copies what has gathered into one. */
+class BodyChunks {
+  error: Error | undefined;
+  readonly #request: IncomingMessage;
+  readonly #chunks: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #isOver = false;
+  #wake: () => void = () => undefined;
+  readonly #onData = (chunk: Uint8Array): void => {
+    this.#chunks.push(chunk);
+    this.#waitingBytes += chunk.byteLength;
+    if (this.#waitingBytes >= waitingBytesMax) this.#request.pause();
+    this.#wake();
+  };
+  readonly #onError = (error: Error): void => {
+    this.error = error;
+    this.#onOver();
+  };
+  readonly #onOver = (): void => {
+    this.#isOver = true;
+    this.#wake();
+  };
+
+  constructor(request: IncomingMessage) {
+    this.#request = request;
+    this.#isOver = request.readableEnded || request.destroyed;
+    request.on('data', this.#onData).on('error', this.#onError).on('end', this.#onOver).on('close', this.#onOver);
+  }
+
+  /** The next chunk; `over` at the end, and when the client has gone. */
+  async next(): Promise<Uint8Array | 'over'> {
+    for (;;) {
+      const chunk = this.#chunks.shift();
+      if (chunk !== undefined) {
+        this.#waitingBytes -= chunk.byteLength;
+        if (this.#request.isPaused() && this.#waitingBytes < waitingBytesMax / 2) this.#request.resume();
+        return chunk;
+      }
+      if (this.#isOver) return 'over';
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  stop(): void {
+    this.#request.pause();
+    this.#request.off('data', this.#onData).off('error', this.#onError).off('end', this.#onOver).off('close', this.#onOver);
+  }
 }
 
 /** The timer of a body. One that re-arms itself is cheaper than one for each chunk. */
@@ -69,14 +116,14 @@ class BodyWatch {
   }
 
   /** The next chunk, or `late` when the client is too slow. A promise of its own each time: racing with one that stays would keep them all. */
-  async next(chunks: AsyncIterator<Uint8Array>): Promise<IteratorResult<Uint8Array> | 'late'> {
+  async next(chunks: BodyChunks): Promise<Uint8Array | 'over' | 'late'> {
     if (this.#isLate) return 'late';
     this.#waitingSinceMs = this.#clock.nowMs();
-    const next = await new Promise<IteratorResult<Uint8Array> | 'late'>((resolve, reject) => {
+    const next = await new Promise<Uint8Array | 'over' | 'late'>((resolve, reject) => {
       this.#tell = () => resolve('late');
       chunks.next().then(resolve, reject);
     });
-    if (next !== 'late') this.#pace.add(next.done === true ? 0 : next.value.byteLength, this.#waitedMs());
+    if (next !== 'late') this.#pace.add(next === 'over' ? 0 : next.byteLength, this.#waitedMs());
     this.#waitingSinceMs = undefined;
     return next;
   }

@@ -19,6 +19,7 @@ import { checkedIndexes, indexChunks, refusalToProto } from './exchange-frames.t
 import type { HandlerDeps } from './handler-deps.ts';
 import { http2StreamOf } from './http2-stream.ts';
 import { exchangeRequestSizeBytesMax } from './limits.ts';
+import { OutgoingMessage } from './outgoing-message.ts';
 import { encodeFrame, encodePiece } from './piece-frames.ts';
 import { statusFromError } from './status.ts';
 import type { ExchangeRefusal, InboundExchange, InboundExchangeEvents, PieceFrame } from './types.ts';
@@ -33,13 +34,13 @@ export interface ExchangeServerDeps extends HandlerDeps {
 const waitingFrameCountMax = 256;
 
 type RequestFrame = NonNullable<ExchangeRequest['frame']>;
-type FrameStream = ServerDuplexStream<Buffer, Buffer>;
+type FrameStream = ServerDuplexStream<Buffer, Buffer | OutgoingMessage>;
 
 /** The grpc-js handler of `PeerService.Exchange`. */
 export function exchangeHandler(
   accept: (exchange: InboundExchange) => void,
   deps: ExchangeServerDeps,
-): handleBidiStreamingCall<Buffer, Buffer> {
+): handleBidiStreamingCall<Buffer, Buffer | OutgoingMessage> {
   return (stream) => {
     const { caller, span } = deps.gate.admitted(stream.metadata);
     const link = new ServedExchange(stream, caller, deps);
@@ -137,9 +138,10 @@ class ServedExchange implements InboundExchange {
     const sizeBytes = frame.body.byteLength;
     const earlierCount = this.#writtenCount;
     this.#writtenCount += 1;
-    this.#stream.write(encodePiece(index, frame, acknowledge), (error?: Error | null) => {
+    const message = new OutgoingMessage([encodePiece(index, frame, acknowledge)], () => frame.taken());
+    this.#stream.write(message, (error?: Error | null) => {
       if (error != null) return;
-      frame.taken();
+      message.written();
       this.#taken(sizeBytes);
     });
     // One piece is on its way while the caller reads the next from disk: a link needs the memory of two.

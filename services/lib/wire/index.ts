@@ -1,7 +1,7 @@
 /** The wire: mutual-TLS gRPC servers and clients, typed by the protos, and exchanges for the bytes of blobs. */
 export { advertisedEndpoint } from './advertised.ts';
 export { ChannelPool, type ChannelPoolDeps, type ChannelPoolOptions } from './channel-pool.ts';
-export { ChunkFrame, ChunkFrames, chunkSizeBytesMax, rawUploadSourceService } from './chunk-frames.ts';
+export { ChunkMessage, rawUploadSourceService } from './chunk-message.ts';
 export {
   digestFromProto,
   digestToProto,
@@ -21,6 +21,7 @@ export {
   timestampFromProto,
   timestampToProto,
 } from './codec.ts';
+export { OutgoingMessage } from './outgoing-message.ts';
 export { PieceFramePool, pieceFrame } from './piece-frames.ts';
 export { type HealthReport, type PeerHandlers, WireServer, type WireServerDeps, type WireServerOptions } from './server.ts';
 export { type CallStatus, errorFromStatus, statusFromError } from './status.ts';

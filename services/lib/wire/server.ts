@@ -20,6 +20,7 @@ import {
   keepaliveTimeoutMs,
   messageSizeBytesMax,
 } from './limits.ts';
+import { serializeOutgoing } from './outgoing-message.ts';
 import { addReflection } from './reflection.ts';
 import type { CallContext, Handlers, InboundExchange, WireMethod, WireService } from './types.ts';
 
@@ -97,7 +98,7 @@ export class WireServer implements AsyncDisposable {
 
   /** Serves `PeerService`, whose exchanges carry raw frames. Before `listen` only. */
   addPeerService(handlers: PeerHandlers): void {
-    const raw = { requestDeserialize: (bytes: Buffer): Buffer => bytes, responseSerialize: (bytes: Buffer): Buffer => bytes };
+    const raw = { requestDeserialize: (bytes: Buffer): Buffer => bytes, responseSerialize: serializeOutgoing };
     const { exchange, ...calls } = PeerServiceService;
     const service = { exchange: { ...exchange, ...raw }, ...calls };
     this.#add('shoal.peer.v1.PeerService', service, {

@@ -1,5 +1,6 @@
 /** Between the object streams of grpc-js and async iterables: backpressure both ways, and clean-up when either side leaves early. */
 import type { Readable, Writable } from 'node:stream';
+import { OutgoingMessage } from './outgoing-message.ts';
 
 /**
  * Writes everything `values` yields and waits whenever the stream asks for it, or while `waitingMax` values wait for the transport. Stops early,
@@ -47,7 +48,8 @@ class WriteGate {
   /** Resolves when the next value may be written, or none any more. */
   async write(value: unknown): Promise<void> {
     this.#waitingCount += 1;
-    this.#stream.write(value, () => {
+    this.#stream.write(value, (error) => {
+      if (error == null && value instanceof OutgoingMessage) value.written();
       this.#waitingCount -= 1;
       this.#wake();
     });

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { giveBack } from '#core';
+
+const mib = 1024 * 1024;
+
+test('the memory of a buffer is given back at once, and every view of it is empty', () => {
+  const bytes = Buffer.allocUnsafeSlow(mib);
+  const views = [bytes.subarray(10), new Uint8Array(bytes.buffer, 7, 100)];
+  giveBack(bytes);
+  assert.deepEqual(
+    [bytes, ...views].map(({ byteLength }) => byteLength),
+    [0, 0, 0],
+  );
+});
+
+test('a message without its prefix stands for the whole of its memory', () => {
+  const message = Buffer.allocUnsafeSlow(mib + 16);
+  giveBack(message.subarray(16));
+  assert.equal(message.byteLength, 0);
+});
+
+test('parts of larger memory, small buffers and shared memory are left alone', () => {
+  const whole = Buffer.alloc(mib, 1);
+  const kept = [whole.subarray(0, mib / 2), Buffer.alloc(1000, 1), Buffer.from('pooled'), new Uint8Array(new SharedArrayBuffer(mib))];
+  const sizes = kept.map(({ byteLength }) => byteLength);
+  for (const bytes of kept) giveBack(bytes);
+  assert.deepEqual(
+    kept.map(({ byteLength }) => byteLength),
+    sizes,
+  );
+  assert.equal(whole.byteLength, mib);
+});
+
+test('gigabytes pass through without filling the memory', () => {
+  const before = process.memoryUsage().arrayBuffers;
+  for (let turn = 0; turn < 2000; turn += 1) giveBack(Buffer.allocUnsafeSlow(mib));
+  assert.ok(process.memoryUsage().arrayBuffers < before + 8 * mib);
+});
