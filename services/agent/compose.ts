@@ -9,6 +9,7 @@ import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#run
 import { DiskBlobStore } from '#storage';
 import type { AgentConfig } from './config.ts';
 import { agentHandlers } from './handlers.ts';
+import { ownTarget, warmUp } from './warm-up.ts';
 
 export async function composeAgent(config: AgentConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle, logger, clock } = node;
@@ -52,6 +53,7 @@ export async function composeAgent(config: AgentConfig, node: NodeContext): Prom
     const address = await registry.listen(parseEndpoint(config.registry.listen));
     lifecycle.onDrain('uploads to peers', async () => peer.drain());
     lifecycle.onStop('registry', async ({ graceMs }) => registry.close({ drainMs: graceMs }));
+    lifecycle.spawn('warm-up', (call) => warmUp(ownTarget(node.identity, config.grpc.listen), { ...node, reader }, call));
     logger.info('registry listening', { http: `${address.host}:${address.port}`, pushes: 'refused' });
   };
 }

@@ -42,6 +42,8 @@ export interface ReadOptions extends CallOptions {
 /** An open blob. Several reads may run at once; each read ends when its iterator is returned or its signal aborts. */
 export interface BlobReader extends AsyncDisposable {
   readonly sizeBytes: number;
+  /** True when nothing is waited for: the bytes are in memory. */
+  readonly isAtHand?: boolean;
   /** The bytes of a range inside the blob, verified, in order, as they become available. Chunks are at most 4 MiB. */
   read(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>;
 }

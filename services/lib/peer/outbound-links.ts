@@ -15,8 +15,11 @@ export interface LinkObserver {
   linkEnded(peer: PeerId, opened: boolean, error: Error | undefined): void;
 }
 
-/** Dials of a blob that begin at once while it has no open link: TLS handshakes side by side all end late, and the first byte with them. */
-const firstDialCount = 2;
+/**
+ * Dials of a blob that begin at once while it has no open link. Handshakes and pieces side by side all end late, and the first byte, which somebody
+ * waits for, with them.
+ */
+const firstDialCount = 1;
 const direction = 'outbound';
 /** The other dials begin with the first piece, or after this: the first handshake of a process takes about 50 ms. */
 const dialStaggerMs = 80;
@@ -90,6 +93,11 @@ export class OutboundLinks {
     };
     this.#waiting.push({ digest, begin });
     this.#cancelStagger ??= this.#deps.clock.after(dialStaggerMs, () => this.#beginWaiting(undefined));
+  }
+
+  /** As {@link #beginWaiting}, once whoever waits for what has just come has it: a dial takes a millisecond. */
+  #beginSoon(digest: Digest): void {
+    if (this.#waiting.some((other) => other.digest === digest)) this.#deps.clock.after(0, () => this.#beginWaiting(digest));
   }
 
   /** Begins the dials of a blob that wait, or all. */
@@ -216,7 +224,7 @@ export class OutboundLinks {
     this.#deps.engine.post({ type: 'piece-received', link, piece: index, sizeBytes: bytes.byteLength }, () => {
       entry.pieces.splice(entry.pieces.indexOf(piece), 1);
     });
-    this.#beginWaiting(entry.digest);
+    this.#beginSoon(entry.digest);
   }
 
   #closed(link: LinkId, error: Error | undefined): void {

@@ -61,6 +61,7 @@ export class StoredReader implements BlobReader {
 /** A tiny blob in memory. */
 export class BytesReader implements BlobReader {
   readonly sizeBytes: number;
+  readonly isAtHand = true;
   readonly #bytes: Uint8Array;
 
   constructor(bytes: Uint8Array) {

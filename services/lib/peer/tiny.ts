@@ -166,7 +166,7 @@ export class TinyFetcher {
       });
     } finally {
       cancelHedge?.();
-      ended.abort(answered);
+      if (runningCount > 0) ended.abort(answered);
     }
   }
 

@@ -7,6 +7,8 @@ export type AnswerHeaders = Readonly<Record<string, string>>;
 /** A body that is sent while it is read. */
 export interface StreamBody {
   readonly sizeBytes: number;
+  /** The first bytes come at once: the head goes out with them. */
+  readonly isAtHand?: boolean;
   readonly chunks: AsyncIterable<Uint8Array>;
   /** Called once, whether the body was sent or not. */
   release(): Promise<void>;

@@ -88,6 +88,7 @@ function singleBody(reader: BlobReader, range: ByteRange, { signal }: Call): Str
   const sizeBytes = range.endByte - range.startByte;
   return {
     sizeBytes,
+    isAtHand: reader.isAtHand === true && sizeBytes > 0,
     chunks: sizeBytes === 0 ? nothing() : reader.read(range, { signal, lend: true }),
     release: async () => reader[Symbol.asyncDispose](),
   };

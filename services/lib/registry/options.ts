@@ -174,10 +174,16 @@ function limitsOf(given: Partial<RegistryLimits>): RegistryLimits {
 function allowList(networks: readonly string[]): (address: string | undefined) => boolean {
   const list = new BlockList();
   for (const network of networks) addNetwork(list, network);
-  return (address) => {
-    if (address === undefined) return false;
+  const isListed = (address: string): boolean => {
     const plain = address.toLowerCase().startsWith('::ffff:') && isIPv4(address.slice(7)) ? address.slice(7) : address;
     return isIP(plain) !== 0 && list.check(plain, isIPv4(plain) ? 'ipv4' : 'ipv6');
+  };
+  // An agent hears one runtime, and the list costs a small request as much as its digest.
+  let last = { address: '', isListed: false };
+  return (address) => {
+    if (address === undefined) return false;
+    if (last.address !== address) last = { address, isListed: isListed(address) };
+    return last.isListed;
   };
 }
 

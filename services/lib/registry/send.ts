@@ -45,7 +45,7 @@ export async function send(reply: FastifyReply, answer: Answer, deps: SendDeps):
 async function sendStream(response: ServerResponse, answer: Answer, body: StreamBody, deps: SendDeps): Promise<void> {
   try {
     response.writeHead(answer.status, answer.headers);
-    response.flushHeaders();
+    if (body.isAtHand !== true) response.flushHeaders();
     await pump(response, body, deps);
   } catch (error) {
     response.destroy();

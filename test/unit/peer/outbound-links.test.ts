@@ -104,10 +104,10 @@ test('a refusal ends a link without a failure', () => {
   assert.deepEqual(events, [{ type: 'link-refused', link: 7, reason: 'busy', retryAfterMs: 250 }]);
 });
 
-test('a blob without an open link dials two at first, the others with the first piece or soon after', () => {
+test('a blob without an open link dials one at first, the others after the first piece or soon', () => {
   const { links, dial, remotes, clock } = fixture();
   for (const link of [1, 2, 3, 4]) dial(link);
-  assert.equal(remotes.length, 2);
+  assert.equal(remotes.length, 1);
   links.close(4, 'useless');
   assert.equal(remotes.length, 3, 'one that ends makes room');
   remotes[0]?.accepted(true, new Uint8Array(0));
@@ -116,12 +116,14 @@ test('a blob without an open link dials two at first, the others with the first 
   assert.equal(remotes.length, 5, 'with an open link nobody waits');
   links.closeAll();
   for (const link of [7, 8, 9, 10]) dial(link);
-  assert.equal(remotes.length, 7);
+  assert.equal(remotes.length, 6);
   remotes[5]?.piece(0, Buffer.alloc(1));
+  assert.equal(remotes.length, 6, 'who waits for the piece goes before the dials');
+  clock.advance(0);
   assert.equal(remotes.length, 9, 'the first piece is here');
   links.closeAll();
   for (const link of [11, 12, 13]) dial(link);
-  assert.equal(remotes.length, 11);
+  assert.equal(remotes.length, 10);
   clock.advance(80);
   assert.equal(remotes.length, 12);
 });
