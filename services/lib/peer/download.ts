@@ -244,7 +244,8 @@ export class Download implements LinkObserver {
       this.#tellStarted(metainfo, partial.have.count);
       if (partial.have.isFull) return this.completed();
       this.#deps.shelf.host(blob);
-      this.#deps.engine.post({ type: 'blob-wanted', metainfo, have: partial.have });
+      const owners = this.#deps.directory.owners(metainfo.digest);
+      this.#deps.engine.post({ type: 'blob-wanted', metainfo, have: partial.have, owners });
       this.offer([...(start.sources ?? []), ...this.#search.remembered()]);
       this.#search.watch();
     } catch (error) {

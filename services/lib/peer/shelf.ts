@@ -2,6 +2,8 @@
  * The blobs the engine knows of and can serve: running downloads, and complete blobs that are loaded when a peer asks and taken out
  * again when nobody has asked for a while, so that idle seeds cost nothing.
  */
+
+import type { PeerDirectory } from '#cluster';
 import { AppError, type Clock, type Digest, type Logger, type Metainfo, toAppError } from '#core';
 import type { BlobStore, ReadableBlob } from '#storage';
 import type { Engine } from './engine.ts';
@@ -11,6 +13,7 @@ import type { Background } from './waiting.ts';
 export interface ShelfDeps {
   readonly engine: Engine;
   readonly store: BlobStore;
+  readonly directory: PeerDirectory;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly background: Background;
@@ -66,7 +69,8 @@ export class Shelf {
       if (metainfo === undefined) return;
       entry = { metainfo, shared: undefined, linkCount: 0, downloading: false, cancelIdle: undefined };
       this.#entries.set(digest, entry);
-      this.#deps.engine.post({ type: 'blob-seeded', metainfo });
+      const owners = this.#deps.directory.owners(digest);
+      this.#deps.engine.post({ type: 'blob-seeded', metainfo, owners });
     }
     entry.linkCount += 1;
     entry.cancelIdle?.();

@@ -2,17 +2,7 @@
  * Many engines in one process, in virtual time: hosts with an uplink and a downlink, one latency between any two, trackers that
  * hand out peers. One seed, one run. Bandwidth is modelled in fluid.ts; messages cost no bandwidth.
  */
-import {
-  assert,
-  assertNever,
-  type Bitfield,
-  type Digest,
-  type Metainfo,
-  Bitfield as Pieces,
-  parsePeerId,
-  pieceSize,
-  SeededRng,
-} from '#core';
+import { assert, assertNever, Bitfield, type Digest, type Metainfo, parsePeerId, pieceSize, SeededRng } from '#core';
 import { type Effect, type LinkId, type PeerOffer, type Roster, Swarm, type SwarmEvent, type SwarmOptions, swarmOptions } from '#swarm';
 import { Checks } from './checks.ts';
 import { EventQueue } from './event-queue.ts';
@@ -84,10 +74,10 @@ export class SimNetwork {
 
   seed(host: SimHost, metainfo: Metainfo): void {
     this.#metainfos.set(metainfo.digest, metainfo);
-    this.at(this.nowMs, () => this.apply(host, { type: 'blob-seeded', metainfo }));
+    this.at(this.nowMs, () => this.apply(host, { type: 'blob-seeded', metainfo, owners: this.#owners(metainfo.digest) }));
   }
 
-  want(host: SimHost, metainfo: Metainfo, atMs = 0, have: Bitfield = new Pieces(metainfo.pieceCount)): void {
+  want(host: SimHost, metainfo: Metainfo, atMs = 0, have: Bitfield = new Bitfield(metainfo.pieceCount)): void {
     this.#metainfos.set(metainfo.digest, metainfo);
     this.at(atMs, () => {
       this.apply(host, { type: 'blob-wanted', metainfo, have });

@@ -1,6 +1,6 @@
 /** Peers that may be dialled for one blob: bounded, chosen at random, each with the time before which it is left alone. */
 import { assertNever, type PeerId, type Rng } from '#core';
-import type { PeerOffer } from './types.ts';
+import { isOrigin, type PeerOffer } from './types.ts';
 
 export interface Candidate {
   readonly peer: PeerId;
@@ -51,7 +51,7 @@ export class CandidateList {
         continue;
       }
       if (this.#candidates.size >= countMax && !this.#dropOldest()) break;
-      const origin = peer.startsWith('origin/');
+      const origin = isOrigin(peer);
       this.#candidates.set(peer, { peer, endpoint, complete, origin, linked: false, notBeforeMs: 0, refusalCount: 0 });
       added += 1;
     }

@@ -4,7 +4,7 @@
  */
 import { AppError, type Digest, type PeerId, type Rng } from '#core';
 import { chooseHandout, type Handed } from './handout.ts';
-import type { PeerOffer } from './types.ts';
+import { isOrigin, type PeerOffer } from './types.ts';
 
 /** Limits of a roster. */
 export interface RosterOptions {
@@ -196,7 +196,7 @@ export class Roster {
     }
     if (before !== undefined) this.#leave(before);
     const { peer, session, endpoint } = event;
-    this.#sessions.set(peer, { peer, session, endpoint, origin: peer.startsWith('origin/'), members: new Map() });
+    this.#sessions.set(peer, { peer, session, endpoint, origin: isOrigin(peer), members: new Map() });
   }
 
   #announce(session: Session, digest: Digest, complete: boolean, haveCount: number): void {

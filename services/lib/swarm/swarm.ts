@@ -2,7 +2,7 @@
  * The engine: one instance a process, for all of its blobs. It takes one event at a time and answers with effects; it has no
  * socket, file, timer, clock or randomness of its own. The host's side of the contract stands in types.ts.
  */
-import { assert, assertNever, Bitfield, type Digest, type Metainfo, type PeerId, type Rng } from '#core';
+import { assert, assertNever, Bitfield, type Digest, type PeerId, type Rng } from '#core';
 import type { SwarmContext } from './context.ts';
 import type { Download } from './download.ts';
 import { Intake } from './intake.ts';
@@ -11,7 +11,7 @@ import type { OutboundLink } from './outbound-link.ts';
 import { PenaltyBook } from './penalty.ts';
 import { isMuchSmaller } from './places.ts';
 import { Seeding } from './seeding.ts';
-import { Transfer } from './transfer.ts';
+import { Transfer, type Wanted } from './transfer.ts';
 import type { Effect, LinkId, LinkSnapshot, PenaltySnapshot, SwarmEvent, TransferSnapshot } from './types.ts';
 import { readAgain, upkeep } from './upkeep.ts';
 
@@ -142,10 +142,10 @@ export class Swarm {
   #dispatch(event: SwarmEvent, nowMs: number): void {
     switch (event.type) {
       case 'blob-wanted':
-        this.#want(event.metainfo, event.have.clone(), nowMs);
+        this.#want(event, event.have.clone(), nowMs);
         return;
       case 'blob-seeded':
-        this.#seed(event.metainfo, nowMs);
+        this.#seed(event, nowMs);
         return;
       case 'blob-forgotten':
         this.#forget(event.digest, nowMs);
@@ -263,13 +263,14 @@ export class Swarm {
   }
 
   /** Wanting what is wanted already changes nothing; what is complete is reported complete again. */
-  #want(metainfo: Metainfo, have: Bitfield, nowMs: number): void {
+  #want(wanted: Wanted, have: Bitfield, nowMs: number): void {
+    const { metainfo } = wanted;
     const known = this.#transfers.get(metainfo.digest);
     if (known !== undefined) {
       if (known.download === undefined) this.#context.emit({ type: 'complete', digest: metainfo.digest });
       return;
     }
-    const transfer = new Transfer(metainfo, have, this.#context, nowMs);
+    const transfer = new Transfer(wanted, have, this.#context, nowMs);
     this.#transfers.set(metainfo.digest, transfer);
     if (transfer.download !== undefined) {
       this.#wanted.add(transfer);
@@ -279,7 +280,8 @@ export class Swarm {
     this.#context.emit({ type: 'complete', digest: metainfo.digest });
   }
 
-  #seed(metainfo: Metainfo, nowMs: number): void {
+  #seed(seeded: Wanted, nowMs: number): void {
+    const { metainfo } = seeded;
     const known = this.#transfers.get(metainfo.digest);
     if (known !== undefined) {
       known.seeded(nowMs);
@@ -287,7 +289,7 @@ export class Swarm {
       this.#wanted.delete(known);
       return;
     }
-    this.#transfers.set(metainfo.digest, new Transfer(metainfo, Bitfield.full(metainfo.pieceCount), this.#context, nowMs));
+    this.#transfers.set(metainfo.digest, new Transfer(seeded, Bitfield.full(metainfo.pieceCount), this.#context, nowMs));
     this.#context.emit({ type: 'announce', digest: metainfo.digest, complete: true, peersWanted: 0 });
   }
 

@@ -4,7 +4,14 @@ import type { SwarmContext } from './context.ts';
 import { Download } from './download.ts';
 import type { InboundLink } from './inbound-link.ts';
 import { News } from './news.ts';
-import type { CloseReason, SourceCount, TransferSnapshot } from './types.ts';
+import { type SeedShare, seedShareOf } from './seed-share.ts';
+import { type CloseReason, isOrigin, type PeerOffer, type SourceCount, type TransferSnapshot } from './types.ts';
+
+/** A blob, and the origins that own it. */
+export interface Wanted {
+  readonly metainfo: Metainfo;
+  readonly owners?: readonly PeerOffer[];
+}
 
 export class Transfer {
   readonly metainfo: Metainfo;
@@ -12,6 +19,7 @@ export class Transfer {
   readonly inbound: InboundLink[] = [];
   readonly news: News;
   readonly startedMs: number;
+  readonly share: SeedShare | undefined;
   completedMs: number | undefined;
   servedBytes = 0;
   #download: Download | undefined;
@@ -19,12 +27,13 @@ export class Transfer {
   readonly #context: SwarmContext;
 
   /** `have` is taken over; a full set makes a seed. */
-  constructor(metainfo: Metainfo, have: Bitfield, context: SwarmContext, nowMs: number) {
+  constructor({ metainfo, owners = [] }: Wanted, have: Bitfield, context: SwarmContext, nowMs: number) {
     assert(have.length === metainfo.pieceCount, 'what is there fits the metainfo');
     this.metainfo = metainfo;
     this.have = have;
     this.news = new News(have.length - have.count);
     this.startedMs = nowMs;
+    this.share = seedShareOf(context.self, owners);
     this.#context = context;
     if (have.isFull) this.completedMs = nowMs;
     else this.#download = new Download(metainfo, have, context, nowMs);
@@ -39,9 +48,9 @@ export class Transfer {
     return this.#download;
   }
 
-  /** It was complete from the start. */
+  /** It was complete from the start; an origin may have got it a moment ago, by the push that the swarm follows. */
   get isSeed(): boolean {
-    return this.completedMs === this.startedMs;
+    return this.completedMs === this.startedMs || (this.completedMs !== undefined && isOrigin(this.#context.self));
   }
 
   sizeOf(piece: number): number {

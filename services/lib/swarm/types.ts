@@ -24,6 +24,10 @@ export interface PeerOffer {
   readonly complete: boolean;
 }
 
+export function isOrigin(peer: PeerId): boolean {
+  return peer.startsWith('origin/');
+}
+
 /** Why an inbound link or a request is refused. Never treated as a failure by the other side. */
 /** `crowded` answers a request for a piece: ask another source now and this one later. */
 export type RefusalReason = 'busy' | 'crowded' | 'not-have' | 'draining' | 'unknown-blob';
@@ -33,8 +37,9 @@ export type CloseReason = 'complete' | 'useless' | 'slow' | 'corrupt' | 'idle' |
 
 export type SwarmEvent =
   // what this process wants and has
-  | { readonly type: 'blob-wanted'; readonly metainfo: Metainfo; readonly have: Bitfield }
-  | { readonly type: 'blob-seeded'; readonly metainfo: Metainfo }
+  | { readonly type: 'blob-wanted'; readonly metainfo: Metainfo; readonly have: Bitfield; readonly owners?: readonly PeerOffer[] }
+  /** `owners` are the origins that own the blob, with or without this process: if it is one, each gives away a share of its own first. */
+  | { readonly type: 'blob-seeded'; readonly metainfo: Metainfo; readonly owners?: readonly PeerOffer[] }
   | { readonly type: 'blob-forgotten'; readonly digest: Digest }
   | { readonly type: 'peers-offered'; readonly digest: Digest; readonly peers: readonly PeerOffer[] }
   | {

@@ -2,6 +2,7 @@
 import { type Digest, type Metainfo, pieceSize } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import { isMuchSmaller } from './places.ts';
+import { type SeedShare, shareCount } from './seed-share.ts';
 
 /** Who was served a moment ago is about to ask for the next piece. */
 const pauseMs = 250;
@@ -17,6 +18,9 @@ export interface Queue {
   readonly sizeOf: (piece: number) => number;
   readonly sizeBytes: number;
   readonly isSeed: boolean;
+  readonly share: SeedShare | undefined;
+  /** Pieces of its share sent to nobody yet. */
+  unsentShareCount: number;
   queuedCount: number;
   inServiceCount: number;
   /** Pieces sent, the same one twice included. */
@@ -31,12 +35,14 @@ export interface Queue {
 export interface Served {
   readonly digest: Digest;
   readonly metainfo: Metainfo;
-  /** It was complete from the start. */
+  /** It was complete before anybody asked. */
   readonly isSeed: boolean;
+  /** What it gives away first. */
+  readonly share: SeedShare | undefined;
 }
 
 /** Without links and requests. */
-export function openQueue({ digest, metainfo, isSeed }: Served): Queue {
+export function openQueue({ digest, metainfo, isSeed, share }: Served): Queue {
   const { pieceCount, sizeBytes } = metainfo;
   return {
     digest,
@@ -47,6 +53,8 @@ export function openQueue({ digest, metainfo, isSeed }: Served): Queue {
     sizeOf: (piece) => pieceSize(metainfo, piece),
     sizeBytes,
     isSeed,
+    share,
+    unsentShareCount: shareCount(share, pieceCount),
     queuedCount: 0,
     inServiceCount: 0,
     sentCount: 0,

@@ -7,6 +7,7 @@ import { assert, type Digest, type Rng } from '#core';
 import type { InboundLink } from './inbound-link.ts';
 import type { SwarmOptions } from './options.ts';
 import { isMuchSmaller, placesMin, refusedInRowMax, requestMax, serviceMax } from './places.ts';
+import { isInShare } from './seed-share.ts';
 import { TokenBucket } from './token-bucket.ts';
 import { isActive, openQueue, pressedUntilMs, type Queue, type Served } from './upload-queue.ts';
 
@@ -80,10 +81,11 @@ export class UploadScheduler {
   }
 
   /** A link of the blob opened. */
-  add(link: InboundLink, { digest, metainfo, isSeed }: Served): void {
+  add(link: InboundLink, served: Served): void {
+    const { digest } = served;
     let queue = this.#byDigest.get(digest);
     if (queue === undefined) {
-      queue = openQueue({ digest, metainfo, isSeed });
+      queue = openQueue(served);
       this.#byDigest.set(digest, queue);
       // Ahead of those that have had their turn.
       this.#queues.unshift(queue);
@@ -121,10 +123,11 @@ export class UploadScheduler {
     this.#unqueue(queue, piece);
   }
 
-  /** The piece was sent or promised to somebody while there are others that nobody has. */
+  /** The piece was sent or promised to somebody, or is another seed's to give, while there are others that nobody has. */
   isSpent(digest: Digest, piece: number): boolean {
     const queue = this.#queueOf(digest);
     if (queue.links.length < 2 || queue.unsentCount === 0) return false;
+    if (queue.unsentShareCount > 0 && !isInShare(queue.share, piece)) return true;
     return (queue.sentCounts[piece] ?? 0) > 0 || (queue.promisedCounts[piece] ?? 0) > 0;
   }
 
@@ -232,7 +235,10 @@ export class UploadScheduler {
     this.#weigh(queue, queue.sizeOf(piece));
     const untilArrived = queue.links.length > 1 && this.#slotsOf(queue, nowMs) < this.#options.serveConcurrency;
     const sentCount = queue.sentCounts[piece] ?? 0;
-    if (sentCount === 0) queue.unsentCount -= 1;
+    if (sentCount === 0) {
+      queue.unsentCount -= 1;
+      if (isInShare(queue.share, piece)) queue.unsentShareCount -= 1;
+    }
     queue.sentCounts[piece] = Math.min(255, sentCount + 1);
     this.#unqueue(queue, piece);
     queue.inServiceCount += 1;

@@ -62,6 +62,12 @@ test('a small blob that comes together with a large one takes hardly longer than
   assert.ok(together.ratio.last < 1.1, JSON.stringify(together.ratio));
 });
 
+test('origins that share a blob send hardly more than one copy of it to hosts that read', () => {
+  const copies = [1, 2, 3].map((seed) => run('cluster', { hostCount: 24, sizeBytes: 50_000_000, seed }).originCopies);
+  const mean = copies.reduce((sum, each) => sum + each, 0) / copies.length;
+  assert.ok(mean < 1.4, copies.join(', '));
+});
+
 test('slow hosts are measured by their own bound', () => {
   const result = run('slow-tenth', { hostCount: 20 });
   assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));

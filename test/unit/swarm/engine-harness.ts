@@ -10,8 +10,8 @@ export class Engine {
   readonly blob: Metainfo;
   nowMs = 0;
 
-  constructor(options: Partial<SwarmOptions> = {}, pieceCount = 8, seed = 1) {
-    this.swarm = new Swarm(swarmOptions(options), { self: parsePeerId('agent/self'), rng: new SeededRng(seed) });
+  constructor(options: Partial<SwarmOptions> = {}, pieceCount = 8, seed = 1, self = 'agent/self') {
+    this.swarm = new Swarm(swarmOptions(options), { self: parsePeerId(self), rng: new SeededRng(seed) });
     this.blob = blobOf('blob', pieceCount);
   }
 

@@ -8,7 +8,8 @@ import { Pace } from '../../../services/lib/swarm/pace.ts';
 import { PenaltyBook } from '../../../services/lib/swarm/penalty.ts';
 import { PiecePicker, type PieceSource } from '../../../services/lib/swarm/piece-picker.ts';
 import { RequestLedger } from '../../../services/lib/swarm/request-ledger.ts';
-import { pieces } from './engine-harness.ts';
+import { isInShare, seedShareOf } from '../../../services/lib/swarm/seed-share.ts';
+import { offerOf, pieces } from './engine-harness.ts';
 
 const pieceCount = 12;
 
@@ -289,4 +290,19 @@ test('every option has a default inside its bounds and a reason, and a value out
     () => swarmOptions({ outboundLinksPerBlob: 65 }),
     (error) => isAppError(error, 'invalid-argument') && /outboundLinksPerBlob/.test(error.message),
   );
+});
+
+test('every piece is in the share of exactly one owner, whether or not owners count themselves', () => {
+  const ids = fc.uniqueArray(fc.integer({ min: 0, max: 99 }), { minLength: 1, maxLength: 5 });
+  fc.assert(
+    fc.property(ids, fc.nat(10_000), fc.boolean(), (numbers, piece, withSelf) => {
+      const names = numbers.map((number) => `origin/${number}`);
+      const holders = names.filter((name) => {
+        const others = names.filter((other) => withSelf || other !== name).map((other) => offerOf(other));
+        return isInShare(seedShareOf(parsePeerId(name), others), piece);
+      });
+      assert.equal(holders.length, 1);
+    }),
+  );
+  assert.equal(seedShareOf(parsePeerId('agent/a'), [offerOf('origin/a'), offerOf('origin/b')]), undefined);
 });

@@ -4,7 +4,7 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { Bitfield, type Metainfo } from '#core';
 import { blobOf } from '#test/support/swarm-blob';
-import { asked, type EffectOf, Engine, of, pieces } from './engine-harness.ts';
+import { asked, type EffectOf, Engine, of, offerOf, pieces } from './engine-harness.ts';
 
 const pieceBytes = 256 * 1024;
 
@@ -224,6 +224,44 @@ test('a seed steers a second taker to a piece nobody has, but gives in when aske
   engine.apply({ type: 'pieces-requested', link: a.link, pieces: [2] });
   assert.deepEqual(of(engine.apply({ type: 'pieces-requested', link: b.link, pieces: [2] }), 'refuse-piece')[0]?.reason, 'busy');
   assert.deepEqual(of(engine.apply({ type: 'pieces-requested', link: b.link, pieces: [2] }), 'serve-piece')[0]?.piece, 2);
+});
+
+/** Whether a second peer that asks for a piece which went to another is steered away from it. */
+function isSteered(engine: Engine): boolean {
+  const [a, b] = ['agent/a', 'agent/b'].map((name) => engine.inbound(name).link);
+  assert.ok(a !== undefined && b !== undefined);
+  engine.apply({ type: 'pieces-requested', link: a, pieces: [2] });
+  return of(engine.apply({ type: 'pieces-requested', link: b, pieces: [2] }), 'refuse-piece')[0]?.reason === 'busy';
+}
+
+test('an origin that has just got a blob is a seed of it, an agent is a peer like any other', () => {
+  for (const self of ['origin/self', 'agent/self']) {
+    const engine = new Engine({}, 4, 1, self);
+    engine.want();
+    engine.nowMs = 5;
+    const { link, effects } = engine.connect('origin/other');
+    const queue = asked(effects, link);
+    for (let piece = queue.shift(); piece !== undefined; piece = queue.shift()) queue.push(...asked(engine.deliver(link, piece), link));
+    assert.equal(engine.swarm.transfers()[0]?.complete, true);
+    assert.equal(isSteered(engine), self === 'origin/self');
+  }
+});
+
+test('an origin steers askers to its own share of the pieces first, and gives the rest when it has given that', () => {
+  const engine = new Engine({}, 6, 1, 'origin/b');
+  const owners = ['origin/a', 'origin/c'].map((name) => offerOf(name));
+  engine.apply({ type: 'blob-seeded', metainfo: engine.blob, owners });
+  const ask = (link: number, piece: number): string | undefined =>
+    of(engine.apply({ type: 'pieces-requested', link, pieces: [piece] }), 'refuse-piece')[0]?.reason;
+  const [one, two] = ['agent/one', 'agent/two'].map((name) => engine.inbound(name).link);
+  assert.ok(one !== undefined && two !== undefined);
+  assert.equal(ask(one, 0), 'busy', 'the share of another');
+  assert.equal(ask(one, 1), undefined);
+  sent(engine, one, 1);
+  assert.equal(ask(one, 0), undefined, 'asked again, it gives in');
+  assert.equal(ask(one, 4), undefined);
+  for (const piece of [0, 4]) sent(engine, one, piece);
+  assert.equal(ask(two, 5), undefined, 'its share is given away');
 });
 
 test('a slow receiver does not hold a slot for ever', () => {
