@@ -20,7 +20,7 @@ import { type CertificateSource, roleDnsName } from '#pki';
 import { CallMetrics, pieceBytesCounter } from './call-metrics.ts';
 import { CallStream } from './call-stream.ts';
 import { type CallerDeps, callStream, callUnary, observeCall } from './calls.ts';
-import { channelCredentials, RenewingCertificateProvider } from './credentials.ts';
+import { RenewingChannelCredentials, RenewingClientContext } from './credentials.ts';
 import { openExchange } from './exchange-client.ts';
 import type { Lease } from './lease.ts';
 import {
@@ -67,7 +67,7 @@ interface Channel {
 export class ChannelPool implements AsyncDisposable {
   readonly #options: ChannelPoolOptions;
   readonly #deps: ChannelPoolDeps;
-  readonly #provider: RenewingCertificateProvider;
+  readonly #context: RenewingClientContext;
   readonly #callerDeps: Omit<CallerDeps, 'lease' | 'callStream'>;
   /** Streams that carry calls, those that rest included, by method and node. */
   readonly #callStreams = new Map<string, CallStream>();
@@ -81,7 +81,7 @@ export class ChannelPool implements AsyncDisposable {
   constructor(options: ChannelPoolOptions, deps: ChannelPoolDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#provider = new RenewingCertificateProvider(deps.certificates);
+    this.#context = new RenewingClientContext(deps.certificates);
     this.#receivedBytes = pieceBytesCounter('received', deps.meter);
     this.#callerDeps = {
       clock: deps.clock,
@@ -169,7 +169,6 @@ export class ChannelPool implements AsyncDisposable {
     this.#cancelSweep?.();
     for (const stream of this.#callStreams.values()) stream.close();
     for (const channel of [...this.#channels.values()]) this.#drop(channel);
-    this.#provider.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -222,7 +221,7 @@ export class ChannelPool implements AsyncDisposable {
 
   #connect({ endpoint, role, id }: Target): GrpcClient {
     const { cluster } = this.#deps.certificates.current();
-    const credentials = channelCredentials(this.#provider, { cluster, role, id });
+    const credentials = new RenewingChannelCredentials(this.#context, { cluster, role, id });
     return new GrpcClient(`dns:${endpoint}`, credentials, channelOptions(roleDnsName(cluster, role)));
   }
 

@@ -15,7 +15,7 @@ import {
   type Target,
 } from '#wire';
 // The tests of malformed frames speak to the server without the pool.
-import { channelCredentials, RenewingCertificateProvider, RenewingServerCredentials } from '../../../services/lib/wire/credentials.ts';
+import { RenewingChannelCredentials, RenewingClientContext, RenewingServerCredentials } from '../../../services/lib/wire/credentials.ts';
 import { encodeFrame } from '../../../services/lib/wire/piece-frames.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { deferred, Mesh, type TestServer } from './mesh.ts';
@@ -444,8 +444,8 @@ test('a caller without a hello is cut off after a time', async (t) => {
 
 /** An exchange without the pool, which reads when `data` is listened to. */
 async function openRaw(t: { after(fn: () => void): void }, mesh: Mesh, target: Target): Promise<ClientDuplexStream<Uint8Array, Buffer>> {
-  const provider = new RenewingCertificateProvider(new StaticCertificateSource(await mesh.material({ role: 'agent', id: 'raw' })));
-  const credentials = channelCredentials(provider, { cluster: 'test', role: 'agent', id: undefined });
+  const context = new RenewingClientContext(new StaticCertificateSource(await mesh.material({ role: 'agent', id: 'raw' })));
+  const credentials = new RenewingChannelCredentials(context, { cluster: 'test', role: 'agent', id: undefined });
   const client = new GrpcClient(target.endpoint, credentials, { 'grpc.ssl_target_name_override': roleDnsName('test', 'agent') });
   t.after(() => client.close());
   const stream = client.makeBidiStreamRequest<Uint8Array, Buffer>(
