@@ -4,8 +4,8 @@ import type { InboundLink } from './inbound-link.ts';
 import { isMuchSmaller } from './places.ts';
 import { type SeedShare, shareCount } from './seed-share.ts';
 
-/** Who was served a moment ago is about to ask for the next piece. */
-const pauseMs = 250;
+/** Who was served a moment ago is about to ask for the next piece, and others still for their last: so long a much larger blob goes on by single pieces. */
+export const pauseMs = 1000;
 
 /** The inbound links of one blob and how often each of its pieces is queued and was sent (saturating at 255). */
 export interface Queue {
@@ -68,15 +68,18 @@ export function isActive({ queuedCount, inServiceCount }: Queue): boolean {
   return queuedCount + inServiceCount > 0;
 }
 
+/** When a service of a blob much smaller than `sizeBytes` ended last; minus infinity for never. */
+export function smallerServedMs(queues: readonly Queue[], sizeBytes: number): number {
+  let servedMs = Number.NEGATIVE_INFINITY;
+  for (const other of queues) if (isMuchSmaller(other.sizeBytes, sizeBytes)) servedMs = Math.max(servedMs, other.servedMs);
+  return servedMs;
+}
+
 /**
  * How long a blob of `sizeBytes` leaves most of the uplink to much smaller ones, since who waits for little should not wait for long: while
  * one is asked for and a moment longer. Not after `nowMs` when there is none.
  */
 export function pressedUntilMs(queues: readonly Queue[], sizeBytes: number, nowMs: number): number {
-  let untilMs = Number.NEGATIVE_INFINITY;
-  for (const other of queues) {
-    if (!isMuchSmaller(other.sizeBytes, sizeBytes)) continue;
-    untilMs = Math.max(untilMs, isActive(other) ? nowMs + pauseMs : other.servedMs + pauseMs);
-  }
-  return untilMs;
+  const isAsked = queues.some((other) => isActive(other) && isMuchSmaller(other.sizeBytes, sizeBytes));
+  return (isAsked ? nowMs : smallerServedMs(queues, sizeBytes)) + pauseMs;
 }

@@ -9,7 +9,7 @@ import type { SwarmOptions } from './options.ts';
 import { isMuchSmaller, placesMin, refusedInRowMax, requestMax, serviceMax } from './places.ts';
 import { isInShare } from './seed-share.ts';
 import { TokenBucket } from './token-bucket.ts';
-import { isActive, openQueue, pressedUntilMs, type Queue, type Served } from './upload-queue.ts';
+import { isActive, openQueue, pauseMs, pressedUntilMs, type Queue, type Served, smallerServedMs } from './upload-queue.ts';
 
 /** Below this a late send is jitter of the event loop. */
 const stuckMsMin = 10;
@@ -318,26 +318,39 @@ export class UploadScheduler {
    */
   #hasSlot(queue: Queue, nowMs: number): boolean {
     const slotCount = this.#slotsOf(queue, nowMs);
-    if (queue.inServiceCount >= slotCount * stuckShare) return false;
+    if (queue.inServiceCount >= slotCount * stuckShare || this.#givesWay(queue, nowMs)) return false;
     let ownCount = 0;
     let allCount = 0;
-    let givesWay = false;
     let firstStuckMs = Number.POSITIVE_INFINITY;
     for (const service of this.#services) {
       const stuckMs = service.sinceMs + this.#stuckMs(service);
       if (stuckMs <= nowMs) continue;
       allCount += 1;
       if (service.queue === queue) ownCount += 1;
-      else if (queue.dueBytes > 0 && isMuchSmaller(service.queue.sizeBytes, queue.sizeBytes)) givesWay = true;
       firstStuckMs = Math.min(firstStuckMs, stuckMs);
     }
     const { serveConcurrency } = this.#options;
     const beside = ownCount < placesMin && this.#servesMuchLarger(queue.sizeBytes) ? placesMin : 0;
-    if (!givesWay && ownCount < slotCount && allCount < serveConcurrency + beside) return true;
+    if (ownCount < slotCount && allCount < serveConcurrency + beside) return true;
     this.#dueAt(firstStuckMs);
     const untilMs = pressedUntilMs(this.#queues, queue.sizeBytes, nowMs);
     if (untilMs > nowMs) this.#dueAt(untilMs);
     return false;
+  }
+
+  /**
+   * A large blob that is not due waits while pieces of a much smaller one flow, and afterwards for the next request for one: no longer than
+   * a piece takes, so that whoever asks rarely does not keep the uplink idle.
+   */
+  #givesWay(queue: Queue, nowMs: number): boolean {
+    if (queue.dueBytes <= 0) return false;
+    let untilMs = smallerServedMs(this.#queues, queue.sizeBytes) + Math.min(pauseMs, this.#usualArrivalMs ?? 0);
+    for (const service of this.#services) {
+      if (isMuchSmaller(service.queue.sizeBytes, queue.sizeBytes)) untilMs = Math.max(untilMs, service.sinceMs + this.#stuckMs(service));
+    }
+    if (untilMs <= nowMs) return false;
+    this.#dueAt(untilMs);
+    return true;
   }
 
   #dueAt(timeMs: number): void {

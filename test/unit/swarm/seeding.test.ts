@@ -157,7 +157,7 @@ test('a much smaller blob does not wait for the pieces of a large one, which the
   const next = large.map((link, piece) => of(sent(engine, link, piece), 'serve-piece').length);
   assert.deepEqual(next, [0, 0, 0], 'the large one waits while the small one is served');
   assert.equal(of(sent(engine, other.link, 0), 'serve-piece').length, 1, 'then it goes on by single pieces');
-  assert.equal(of(engine.pass(200), 'serve-piece').length, 0, 'more of the small one may be asked for in a moment');
+  assert.equal(of(engine.pass(900), 'serve-piece').length, 0, 'more of the small one may be asked for in a moment');
   assert.equal(of(engine.pass(100), 'serve-piece').length, 2, 'nobody asked');
 });
 
@@ -195,6 +195,26 @@ function servedBytesOf(engine: Engine, linkCounts: ReadonlyMap<Metainfo, number>
   }
   return servedBytes;
 }
+
+test('a large blob that is not due waits for the next request for a much smaller one as long as a piece takes, and no longer', () => {
+  const engine = new Engine({}, 64);
+  const small = blobOf('small', 8);
+  engine.seed();
+  engine.seed(small);
+  const [large, other] = [engine.inbound('agent/a').link, engine.inbound('agent/b', small).link];
+  engine.inbound('agent/c', small);
+  const askSmall = (piece: number) => engine.apply({ type: 'pieces-requested', link: other, pieces: [piece] });
+  askSmall(0);
+  engine.apply({ type: 'pieces-requested', link: large, pieces: [0, 1] });
+  engine.nowMs += 100;
+  sent(engine, large, 0);
+  assert.equal(of(sent(engine, other, 0), 'serve-piece').length, 0, 'its piece would be in the way of the next small one');
+  assert.equal(of(engine.pass(50), 'serve-piece').length, 0);
+  assert.equal(of(askSmall(1), 'serve-piece').length, 1);
+  engine.nowMs += 100;
+  assert.equal(of(sent(engine, other, 1), 'serve-piece').length, 0);
+  assert.equal(of(engine.pass(110), 'serve-piece')[0]?.link, large, 'nobody asked');
+});
 
 test('beside a much smaller blob that is asked for without end, a large one has an eighth of the bytes, whatever the pieces', () => {
   const linkCount = fc.integer({ min: 1, max: 4 });
