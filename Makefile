@@ -1,7 +1,7 @@
 # Shoal. `make help` lists the targets.
 SHELL := /bin/bash
 BIN := node_modules/.bin
-PROGRAMS := shoal=services/cli/main.ts $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
+PROGRAMS := shoal=services/cli/main.ts hash-worker=services/lib/storage/hash-worker.mjs $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
 .DEFAULT_GOAL := help
 
 .PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance interop bench bench-cluster clean

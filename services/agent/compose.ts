@@ -6,16 +6,17 @@ import { MeshImageReader, UpstreamImageReader } from '#images';
 import { PeerNode } from '#peer';
 import { createRegistry } from '#registry';
 import { type NodeContext, parseEndpoint, swarmOptionsOf, swarmPart } from '#runtime';
-import { DiskBlobStore } from '#storage';
+import { DiskBlobStore, HashThread } from '#storage';
 import type { AgentConfig } from './config.ts';
 import { agentHandlers } from './handlers.ts';
 import { ownTarget, warmUp } from './warm-up.ts';
 
 export async function composeAgent(config: AgentConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle, logger, clock } = node;
+  const hashing = lifecycle.use('hashing', new HashThread());
   const store = lifecycle.use(
     'store',
-    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
+    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, { ...node, hashing }),
   );
   const origins = lifecycle.use('origins', new OriginCluster({ ...config.origins, probe: 'suspects' }, node));
   const index = lifecycle.use('build-index', new BuildIndexClient({ members: config.buildIndexes }, node));

@@ -6,7 +6,7 @@ import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { UploadServiceService } from '#gen/shoal/origin/v1/upload_service';
 import { PeerNode } from '#peer';
 import { type NodeContext, swarmOptionsOf, swarmPart } from '#runtime';
-import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase, UploadStore } from '#storage';
+import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, HashThread, openDatabase, UploadStore } from '#storage';
 import { BlobKeeper } from './blob-keeper.ts';
 import { BlobsInUse } from './blobs-in-use.ts';
 import { openMarks, serveCollection } from './collection.ts';
@@ -20,11 +20,12 @@ import { decodeWriteBack, WriteBack } from './write-back.ts';
 
 export async function composeOrigin(config: OriginConfig, node: NodeContext): Promise<() => Promise<void>> {
   const { lifecycle } = node;
+  const hashing = lifecycle.use('hashing', new HashThread());
   const store = lifecycle.use(
     'store',
-    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, node),
+    await DiskBlobStore.open({ root: config.store.directory, capacityBytes: config.store.capacity }, { ...node, hashing }),
   );
-  const uploads = lifecycle.use('uploads', await openUploads(config, node));
+  const uploads = lifecycle.use('uploads', await openUploads(config, { ...node, hashing }));
   const origins = lifecycle.use(
     'origins',
     new OriginCluster({ ...config.origins, writeQuorum: config.writeQuorum, self: node.identity.id }, node),
@@ -76,7 +77,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
 }
 
 /** On the file system of the store, which takes finished uploads over by a rename. */
-async function openUploads({ store, uploads }: OriginConfig, node: NodeContext): Promise<UploadStore> {
+async function openUploads({ store, uploads }: OriginConfig, node: NodeContext & { readonly hashing: HashThread }): Promise<UploadStore> {
   const { id } = node.identity;
   const root = join(store.directory, 'uploads');
   return UploadStore.open({ root, expiryMs: uploads.expiry, sessionsMax: uploads.sessions, newId: () => newUploadId(id) }, node);

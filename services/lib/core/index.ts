@@ -45,7 +45,17 @@ export type {
   UploadStat,
 } from './image-store.ts';
 export { giveBack } from './memory.ts';
-export { hashPiece, hashSizeBytes, type Metainfo, MetainfoBuilder, metainfoOf, pieceHashOf, pieceSize, verifyPiece } from './metainfo.ts';
+export {
+  hashPiece,
+  hashSizeBytes,
+  type Metainfo,
+  MetainfoBuilder,
+  metainfoOf,
+  metainfoOfLeaves,
+  pieceHashOf,
+  pieceSize,
+  verifyPiece,
+} from './metainfo.ts';
 export {
   identityOf,
   isRepositoryName,

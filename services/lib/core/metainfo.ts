@@ -96,15 +96,7 @@ export class MetainfoBuilder {
   /** Ends the builder. `digest` is the blob's digest, which the caller computed over the same bytes. */
   finish(digest: Digest): Metainfo {
     if (this.#leafBytes > 0) this.#closeLeaf();
-    const pieceLengthBytes = pieceLengthFor(this.#sizeBytes);
-    const pieceCount = pieceCountOf(this.#sizeBytes, pieceLengthBytes);
-    const pieceHashes = new Uint8Array(pieceCount * hashSizeBytes);
-    const leavesPerPiece = pieceLengthBytes / leafSizeBytes;
-    for (let index = 0; index < pieceCount; index += 1) {
-      const leaves = this.#leaves.slice(index * leavesPerPiece, (index + 1) * leavesPerPiece);
-      pieceHashes.set(combineLeaves(leaves, leavesPerPiece), index * hashSizeBytes);
-    }
-    return metainfoOf({ digest, sizeBytes: this.#sizeBytes, pieceLengthBytes, pieceHashes });
+    return metainfoOfLeaves(digest, this.#sizeBytes, Buffer.concat(this.#leaves));
   }
 
   #closeLeaf(): void {
@@ -114,11 +106,20 @@ export class MetainfoBuilder {
   }
 }
 
-function combineLeaves(leaves: readonly Buffer[], leavesPerPiece: number): Buffer {
-  const [only] = leaves;
-  assert(only !== undefined, 'a piece has at least one leaf');
-  if (leavesPerPiece === 1) return only;
-  const combined = createHash('sha256');
-  for (const leaf of leaves) combined.update(leaf);
-  return combined.digest();
+/** The metainfo of a blob from the hashes of all its leaves, one after the other. */
+export function metainfoOfLeaves(digest: Digest, sizeBytes: number, leaves: Uint8Array): Metainfo {
+  assert(leaves.byteLength === pieceCountOf(sizeBytes, leafSizeBytes) * hashSizeBytes, 'a blob has all of its leaves');
+  const pieceLengthBytes = pieceLengthFor(sizeBytes);
+  if (pieceLengthBytes === leafSizeBytes) return metainfoOf({ digest, sizeBytes, pieceLengthBytes, pieceHashes: Uint8Array.from(leaves) });
+  const pieceHashes = new Uint8Array(pieceCountOf(sizeBytes, pieceLengthBytes) * hashSizeBytes);
+  const leavesOfPieceBytes = (pieceLengthBytes / leafSizeBytes) * hashSizeBytes;
+  for (let at = 0, leafAt = 0; at < pieceHashes.byteLength; at += hashSizeBytes, leafAt += leavesOfPieceBytes) {
+    pieceHashes.set(
+      createHash('sha256')
+        .update(leaves.subarray(leafAt, leafAt + leavesOfPieceBytes))
+        .digest(),
+      at,
+    );
+  }
+  return metainfoOf({ digest, sizeBytes, pieceLengthBytes, pieceHashes });
 }

@@ -16,6 +16,7 @@ import { type DiskParts, DiskSpace } from './disk-space.ts';
 import { DiskWriteBehind } from './disk-write-behind.ts';
 import { moveInto, removeFile, syncPath, writeWhole } from './files.ts';
 import { fsCode, onDisk } from './fs-errors.ts';
+import type { HashThread } from './hash-thread.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { blobPath, dbDir, partialDir, partialPath } from './paths.ts';
 
@@ -32,6 +33,8 @@ export interface BlobStoreDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly meter: Meter;
+  /** Hashes large blobs; without it they are hashed on this thread. */
+  readonly hashing?: HashThread | undefined;
 }
 
 /** The most bytes of one {@link BlobStore.put}: manifests, configs and tiny layers are far below. */
@@ -74,7 +77,7 @@ export class DiskBlobStore implements BlobStore {
       logger: this.#logger,
     };
     this.#space = new DiskSpace(parts, deps);
-    this.#partials = new DiskPartials(parts, { clock: deps.clock, space: this.#space, writtenBytes: this.#writtenBytes });
+    this.#partials = new DiskPartials(parts, { ...deps, space: this.#space, writtenBytes: this.#writtenBytes });
   }
 
   /** Opens the store below `root` and reconciles what a crash left behind. Throws `unavailable` when the folder cannot be used. */

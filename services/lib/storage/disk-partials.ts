@@ -9,6 +9,7 @@ import { type DiskData, type DiskEntry, DiskPartialHandle } from './disk-handles
 import type { DiskParts, DiskSpace } from './disk-space.ts';
 import { createSparse, moveInto, removeFile } from './files.ts';
 import { onDisk } from './fs-errors.ts';
+import type { HashThread } from './hash-thread.ts';
 import { PartialFile, verifyPieces } from './partial-file.ts';
 import { blobPath, partialPath } from './paths.ts';
 
@@ -16,6 +17,7 @@ export interface DiskPartialsDeps {
   readonly clock: Clock;
   readonly space: DiskSpace;
   readonly writtenBytes: Counter;
+  readonly hashing?: HashThread | undefined;
 }
 
 /** Two blobs at a time are read back for hashing, 1 MiB at a time: more threads would starve the piece reads and writes. */
@@ -70,6 +72,7 @@ export class DiskPartials {
     entry.data.partial = undefined;
     try {
       await partial?.idle();
+      partial?.end();
       if (partial !== undefined && !entry.gone && !this.#closed) await this.#parts.writeBehind.savePartial(entry, partial);
     } finally {
       // A file that could not be opened was reported to whoever opened it.
@@ -123,7 +126,7 @@ export class DiskPartials {
     }
     const data = newData({ durable: false, verified: true });
     data.file = Promise.resolve(file);
-    data.partial = new PartialFile(metainfo, have, { file, pool: this.#pool });
+    data.partial = new PartialFile(metainfo, have, { file, pool: this.#pool, hashing: this.#deps.hashing });
     return this.#parts.catalog.insert({ digest, sizeBytes, state: 'partial', pinned: false, data });
   }
 
@@ -137,7 +140,7 @@ export class DiskPartials {
       if (have.count < claimed.count)
         this.#parts.logger.warn('pieces did not survive the last stop', { lostCount: claimed.count - have.count });
       entry.data.verified = true;
-      const partial = new PartialFile(metainfo, have, { file, pool: this.#pool });
+      const partial = new PartialFile(metainfo, have, { file, pool: this.#pool, hashing: this.#deps.hashing });
       partial.unsavedCount = claimed.count - have.count;
       return partial;
     });
@@ -205,6 +208,7 @@ export class DiskPartials {
       entry.data.partial = partial;
       throw error;
     }
+    partial.end();
     entry.state = 'complete';
     entry.data.durable = options.fsync;
     if (!options.fsync) this.#parts.writeBehind.needsSync(entry);

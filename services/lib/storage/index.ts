@@ -5,6 +5,7 @@ export { type BlobStoreDeps, DiskBlobStore, type DiskBlobStoreOptions, putSizeBy
 export { DurableQueue, type DurableQueueDeps, type DurableQueueOptions, type QueuedTask, type QueueWorker } from './durable-queue.ts';
 export { FileBackend, type FileBackendOptions } from './file-backend.ts';
 export { onDisk } from './fs-errors.ts';
+export { HashThread } from './hash-thread.ts';
 export { MemoryBackend } from './memory-backend.ts';
 export { MemoryBlobStore } from './memory-blob-store.ts';
 export type { FinishedUpload } from './upload-session.ts';

@@ -1,10 +1,18 @@
 /** One partial blob on disk: writes pieces at their place, knows which are there, and hashes the prefix as it grows. */
 import type { FileHandle } from 'node:fs/promises';
-import { assert, Bitfield, type Digest, type Metainfo, pieceSize, verifyPiece } from '#core';
+import { algorithmOf, assert, Bitfield, type Digest, type Metainfo, pieceSize, verifyPiece } from '#core';
 import type { BufferPool } from './buffer-pool.ts';
 import { readFully, writeFully } from './files.ts';
 import { onDisk } from './fs-errors.ts';
+import type { HashThread } from './hash-thread.ts';
 import { PrefixHasher } from './prefix-hasher.ts';
+
+export interface PartialFileDeps {
+  readonly file: FileHandle;
+  readonly pool: BufferPool;
+  /** Hashes large blobs; without it they are hashed on this thread. */
+  readonly hashing?: HashThread | undefined;
+}
 
 export class PartialFile {
   readonly metainfo: Metainfo;
@@ -19,13 +27,17 @@ export class PartialFile {
   readonly #writing = new Map<number, Promise<void>>();
 
   /** `file` holds the full size and stays the caller's to close, after {@link idle}. */
-  constructor(metainfo: Metainfo, have: Bitfield, deps: { readonly file: FileHandle; readonly pool: BufferPool }) {
+  constructor(metainfo: Metainfo, have: Bitfield, deps: PartialFileDeps) {
     assert(have.length === metainfo.pieceCount, 'the bitfield is over the pieces of the blob');
     this.metainfo = metainfo;
     this.have = have;
     this.#file = deps.file;
     const read = (target: Uint8Array, positionBytes: number): Promise<void> => readFully(deps.file, target, positionBytes);
-    this.#hasher = new PrefixHasher(metainfo, { have, read, pool: deps.pool });
+    const { hashing } = deps;
+    const isLarge = hashing !== undefined && metainfo.sizeBytes >= hashing.sizeBytesMin;
+    const hasher = isLarge ? hashing.open({ algorithm: algorithmOf(metainfo.digest), leaves: false }) : undefined;
+    const threaded = hasher === undefined ? undefined : { hasher, file: deps.file };
+    this.#hasher = new PrefixHasher(metainfo, { have, read, pool: deps.pool, threaded });
   }
 
   /** Writes a verified piece; one that is there or on its way is not written again. True when this call added it. */
@@ -58,6 +70,11 @@ export class PartialFile {
   async idle(): Promise<void> {
     await Promise.allSettled(this.#writing.values());
     await this.#hasher.idle();
+  }
+
+  /** No piece is written for a while. What was hashed is forgotten. */
+  end(): void {
+    this.#hasher.end();
   }
 
   async #write(index: number, bytes: Uint8Array): Promise<void> {

@@ -5,16 +5,15 @@ import {
   algorithmOf,
   type Digest,
   type DigestAlgorithm,
-  DigestHasher,
   type Metainfo,
-  MetainfoBuilder,
   type RepositoryName,
   toAppError,
   type UploadChunk,
 } from '#core';
 import { digestMismatch } from './blob-values.ts';
-import { readFully } from './files.ts';
 import { onDisk } from './fs-errors.ts';
+import type { HashThread } from './hash-thread.ts';
+import { UploadHashes } from './upload-hashes.ts';
 import { UploadWriter } from './upload-writer.ts';
 
 export interface UploadSessionOptions {
@@ -27,6 +26,8 @@ export interface UploadSessionOptions {
 export interface UploadSessionDeps {
   /** Claims bytes (or gives them back, when negative) of what all sessions may hold. Throws `resource-exhausted`. */
   readonly claim: (sizeBytes: number) => void;
+  /** Hashes large uploads; without it they are hashed on this thread. */
+  readonly hashing?: HashThread | undefined;
 }
 
 export interface FinishedUpload {
@@ -40,16 +41,13 @@ type State =
   | { readonly name: 'busy'; readonly abort: AbortController }
   | { readonly name: 'finished'; readonly upload: FinishedUpload };
 
-const readBytes = 1024 * 1024;
-
 export class UploadSession {
   readonly id: string;
   readonly repository: RepositoryName;
   readonly path: string;
   readonly #algorithm: DigestAlgorithm;
   readonly #deps: UploadSessionDeps;
-  #hasher: DigestHasher;
-  #leaves = new MetainfoBuilder();
+  readonly #hashes: UploadHashes;
   #offsetBytes = 0;
   #state: State = { name: 'idle' };
   #abandoned = false;
@@ -61,7 +59,7 @@ export class UploadSession {
     this.repository = options.repository;
     this.path = options.path;
     this.#algorithm = options.algorithm;
-    this.#hasher = new DigestHasher(options.algorithm);
+    this.#hashes = new UploadHashes(options.algorithm, deps.hashing);
     this.#deps = deps;
   }
 
@@ -92,9 +90,10 @@ export class UploadSession {
       }
       const file = await onDisk('opening an upload', () => open(this.path, 'r+'));
       try {
-        await this.#catchUp(file, either);
+        await this.#hashes.catchUp(file, this.#offsetBytes, either);
         await this.#receive(file, chunk, either);
       } finally {
+        await this.#hashes.idle();
         await file.close();
       }
     });
@@ -110,10 +109,14 @@ export class UploadSession {
     const upload = await this.#exclusively(signal, async (either) => {
       const file = await onDisk('opening an upload', () => open(this.path, 'r'));
       try {
-        await this.#catchUp(file, either);
-        const actual = algorithmOf(digest) === this.#algorithm ? this.#hasher.peek() : await this.#otherDigest(file, digest, either);
+        const sizeBytes = this.#offsetBytes;
+        await this.#hashes.catchUp(file, sizeBytes, either);
+        const algorithm = algorithmOf(digest);
+        const hashes = this.#hashes;
+        const actual =
+          algorithm === this.#algorithm ? await hashes.digest() : await hashes.otherDigest(algorithm, { file, sizeBytes }, either);
         if (actual !== digest) throw digestMismatch(digest, actual);
-        return { path: this.path, metainfo: this.#leaves.finish(digest) };
+        return { path: this.path, metainfo: await hashes.metainfo(digest) };
       } finally {
         await file.close();
       }
@@ -131,6 +134,7 @@ export class UploadSession {
   abandon(reason: AppError): void {
     this.#abandoned = true;
     this.abort(reason);
+    if (!this.isBusy) this.#hashes.end();
   }
 
   async #exclusively<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -146,12 +150,18 @@ export class UploadSession {
       return await work(AbortSignal.any([signal, abort.signal]));
     } finally {
       this.#state = { name: 'idle' };
+      if (this.#abandoned) this.#hashes.end();
     }
   }
 
   async #receive(file: FileHandle, chunk: UploadChunk, signal: AbortSignal): Promise<void> {
     const startByte = this.#offsetBytes;
-    const writer = new UploadWriter(startByte, { file, hash: (bytes) => this.#hash(bytes) });
+    const hashes = this.#hashes;
+    const writer = new UploadWriter(startByte, {
+      file,
+      hash: (bytes) => hashes.update(bytes),
+      written: (endByte) => hashes.follow(file, endByte),
+    });
     let gotBytes = 0;
     let broken: unknown;
     try {
@@ -171,7 +181,7 @@ export class UploadSession {
       broken ??= error;
     }
     const wrongSize = broken === undefined && chunk.lengthBytes !== undefined && gotBytes !== chunk.lengthBytes;
-    await this.#settle(file, wrongSize ? startByte : writer.writtenBytes);
+    await this.#settle(file, writer.positionBytes, wrongSize ? startByte : writer.writtenBytes);
     if (broken !== undefined) throw broken;
     if (wrongSize) {
       throw new AppError(
@@ -184,54 +194,18 @@ export class UploadSession {
     }
   }
 
-  /** The session ends at `offsetBytes`: what was claimed or written beyond it is given back. */
-  async #settle(file: FileHandle, offsetBytes: number): Promise<void> {
+  /** The session ends at `offsetBytes`: what was claimed or written beyond it, up to `positionBytes` at most, is given back. */
+  async #settle(file: FileHandle, positionBytes: number, offsetBytes: number): Promise<void> {
     this.#claim(offsetBytes - this.#offsetBytes);
     this.#offsetBytes = offsetBytes;
-    if (this.#leaves.sizeBytes === offsetBytes) return;
-    this.#restartHashes();
+    if (positionBytes === offsetBytes) return;
+    await this.#hashes.idle();
+    this.#hashes.cut(offsetBytes);
     await onDisk('rolling an upload back', () => file.truncate(offsetBytes));
-  }
-
-  /** Hashes what is in the file but not hashed: all of it after a restart or a roll back, else nothing. */
-  async #catchUp(file: FileHandle, signal: AbortSignal): Promise<void> {
-    if (this.#leaves.sizeBytes === this.#offsetBytes) return;
-    try {
-      await this.#readAll(file, signal, (bytes) => this.#hash(bytes));
-    } catch (error) {
-      this.#restartHashes();
-      throw error;
-    }
-  }
-
-  async #otherDigest(file: FileHandle, digest: Digest, signal: AbortSignal): Promise<Digest> {
-    const hasher = new DigestHasher(algorithmOf(digest));
-    await this.#readAll(file, signal, (bytes) => hasher.update(bytes));
-    return hasher.finish();
-  }
-
-  async #readAll(file: FileHandle, signal: AbortSignal, use: (bytes: Uint8Array) => void): Promise<void> {
-    const buffer = Buffer.allocUnsafeSlow(readBytes);
-    for (let at = 0; at < this.#offsetBytes; at += readBytes) {
-      signal.throwIfAborted();
-      const bytes = buffer.subarray(0, Math.min(readBytes, this.#offsetBytes - at));
-      await onDisk('reading an upload', () => readFully(file, bytes, at));
-      use(bytes);
-    }
   }
 
   #claim(sizeBytes: number): void {
     if (!this.#abandoned) this.#deps.claim(sizeBytes);
-  }
-
-  #hash(bytes: Uint8Array): void {
-    this.#hasher.update(bytes);
-    this.#leaves.update(bytes);
-  }
-
-  #restartHashes(): void {
-    this.#hasher = new DigestHasher(this.#algorithm);
-    this.#leaves = new MetainfoBuilder();
   }
 }
 

@@ -19,6 +19,7 @@ import {
 } from '#core';
 import { removeFile, writeWhole } from './files.ts';
 import { fsCode, onDisk } from './fs-errors.ts';
+import type { HashThread } from './hash-thread.ts';
 import { handoverSuffix, uploadDataPath, uploadHandoverPath, uploadHeaderPath } from './paths.ts';
 import { type FinishedUpload, UploadSession } from './upload-session.ts';
 
@@ -38,6 +39,8 @@ export interface UploadStoreOptions {
 export interface UploadStoreDeps {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Hashes large uploads; without it they are hashed on this thread. */
+  readonly hashing?: HashThread | undefined;
 }
 
 const headerSchema = z.strictObject({
@@ -70,6 +73,7 @@ export class UploadStore implements AsyncDisposable {
   readonly #options: Required<UploadStoreOptions>;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #hashing: HashThread | undefined;
   readonly #slots = new Map<string, Slot>();
   #usedBytes = 0;
   #cancelTimer: (() => void) | undefined;
@@ -79,6 +83,7 @@ export class UploadStore implements AsyncDisposable {
     this.#options = { expiryMs: 24 * 3_600_000, sessionsMax: 1000, capacityBytes: 256 * 2 ** 30, newId: randomUUID, ...options };
     this.#clock = deps.clock;
     this.#logger = deps.logger.child({ module: 'uploads' });
+    this.#hashing = deps.hashing;
   }
 
   /** Opens the store below `root` with the sessions of the run before. Throws `unavailable` when the folder cannot be used. */
@@ -194,7 +199,10 @@ export class UploadStore implements AsyncDisposable {
 
   #add(id: string, { repository, algorithm, startedMs }: Header): Slot {
     const path = uploadDataPath(this.#options.root, id);
-    const session = new UploadSession({ id, path, repository, algorithm }, { claim: (sizeBytes) => this.#claim(sizeBytes) });
+    const session = new UploadSession(
+      { id, path, repository, algorithm },
+      { claim: (sizeBytes) => this.#claim(sizeBytes), hashing: this.#hashing },
+    );
     const slot = { session, startedMs, touchedMs: this.#clock.nowMs() };
     this.#slots.set(id, slot);
     return slot;

@@ -8,6 +8,8 @@ export interface UploadWriterDeps {
   readonly file: FileHandle;
   /** Called with the bytes of each write, in order, while it runs. The buffer is reused afterwards. */
   readonly hash: (bytes: Uint8Array) => void;
+  /** Told how far the file is written. */
+  readonly written: (endByte: number) => void;
 }
 
 /** Node hands over bodies in chunks of at most 64 KiB; a write of 1 MiB costs one trip to the thread pool instead of sixteen. */
@@ -28,6 +30,11 @@ export class UploadWriter {
     this.#deps = deps;
     this.#positionBytes = offsetBytes;
     this.#writtenBytes = offsetBytes;
+  }
+
+  /** The end of what may be in the file. */
+  get positionBytes(): number {
+    return this.#positionBytes;
   }
 
   /** The end of what is surely in the file. */
@@ -70,5 +77,6 @@ export class UploadWriter {
     await onDisk('writing an upload', () => writeFully(this.#deps.file, bytes, positionBytes));
     assert(this.#writtenBytes === positionBytes, 'writes are in order');
     this.#writtenBytes += bytes.byteLength;
+    this.#deps.written(this.#writtenBytes);
   }
 }
