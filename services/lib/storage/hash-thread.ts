@@ -80,7 +80,7 @@ export class HashThread implements AsyncDisposable {
   #running(): Worker {
     if (this.#worker !== undefined) return this.#worker;
     // Of bundles it lies beside the program.
-    const worker = new Worker(new URL('./hash-worker.mjs', import.meta.url), { name: 'hash', workerData: { leafSizeBytes } });
+    const worker = new Worker(new URL('./hash-worker.mjs', import.meta.url), { name: 'hash', workerData: { leafSizeBytes }, execArgv: [] });
     // Whoever waits for an answer keeps the process alive.
     worker.unref();
     worker.on('message', ({ ticket, result, failed }: HashAnswer) => {
