@@ -38,10 +38,10 @@ const gatherMs = 100;
 /** How long an origin may take to put away what it was sent when the client has gone, in milliseconds. */
 const settleMs = 5000;
 
-/** A message is sent when it has this much: of bodies that are slow or have just begun, and of fast ones. A message costs as much as copying some 100 KiB. */
+/** The most bytes of a message: of bodies that are slow or have just begun, and of fast ones. A message costs as much as copying some 100 KiB. */
 const smallMessageBytes = 32 * 1024;
 const largeMessageBytes = 256 * 1024;
-/** Bodies come in chunks of at most 64 KiB; larger ones are split, so that a message keeps its bound. */
+/** Bodies come in chunks of at most 64 KiB; larger ones are split. */
 const partBytesMax = 64 * 1024;
 
 interface Body {
@@ -167,7 +167,7 @@ export class UploadSource {
   }
 }
 
-/** The body in messages of less than 320 KiB. What was gathered when the body breaks off is sent before its error is thrown. */
+/** The body in messages of up to 256 KiB. What was gathered when the body breaks off is sent before its error is thrown. */
 async function* gathered(body: Body, clock: Clock): AsyncGenerator<OutgoingMessage> {
   const iterator = body.bytes[Symbol.asyncIterator]();
   const batch = new Batch(body, clock);
@@ -248,16 +248,25 @@ class Batch {
     return this.#due;
   }
 
-  /** Takes the bytes over; the messages that this fills. */
+  /** Takes the bytes over; the messages that this fills. None is larger than its limit: one that the bytes do not fit goes first. */
   *fill(bytes: Uint8Array): Generator<OutgoingMessage> {
-    for (let at = 0; at < bytes.byteLength; at += partBytesMax) {
+    for (let at = 0; at < bytes.byteLength; ) {
+      const part = bytes.subarray(at, at + Math.min(partBytesMax, this.#messageBytesMax));
+      if (this.#message.sizeBytes + part.byteLength > this.#messageBytesMax) yield* this.#takeFull();
       this.#cancel ??= this.#clock.after(gatherMs, () => this.#body.wake());
-      this.#message.add(bytes.byteLength <= partBytesMax ? bytes : bytes.subarray(at, at + partBytesMax));
-      if (this.#message.sizeBytes >= (this.#isFast ? largeMessageBytes : smallMessageBytes)) {
-        this.#isFast ||= this.#body.lane.enter();
-        yield* this.take();
-      }
+      this.#message.add(part);
+      at += part.byteLength;
+      if (this.#message.sizeBytes === this.#messageBytesMax) yield* this.#takeFull();
     }
+  }
+
+  get #messageBytesMax(): number {
+    return this.#isFast ? largeMessageBytes : smallMessageBytes;
+  }
+
+  *#takeFull(): Generator<OutgoingMessage> {
+    this.#isFast ||= this.#body.lane.enter();
+    yield* this.take();
   }
 
   /** What there is, since it waits for too long: the body is slow. */
