@@ -1,5 +1,5 @@
 /** The bytes of a chunk, read from the proxy that receives them. */
-import { AppError, type Clock, giveBack } from '#core';
+import { AppError, type Clock, giveBackMessage } from '#core';
 import { UploadSourceServiceService } from '#gen/shoal/proxy/v1/upload_source_service';
 import type { ChannelPool } from '#wire';
 
@@ -39,7 +39,7 @@ export async function* readChunk(
     const client = channels.client(UploadSourceServiceService, { endpoint, role: 'proxy', id });
     for await (const { data } of client.readChunk({ token }, { signal: AbortSignal.any([signal, late.signal]) })) {
       yield data;
-      giveBack(data);
+      giveBackMessage(data);
       heardMs = clock.nowMs();
     }
   } finally {

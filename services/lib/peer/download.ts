@@ -9,7 +9,7 @@ import {
   assert,
   type Clock,
   type Digest,
-  giveBack,
+  giveBackMessage,
   identityOf,
   isAppError,
   type Logger,
@@ -278,7 +278,7 @@ export class Download implements LinkObserver {
       if (this.#unwritableCount >= unwritableCountMax || isAppError(failure, 'not-found', 'aborted')) this.fail(failure);
       else if (this.#state === 'running') engine.post({ type: 'piece-unwritable', digest: this.digest, piece });
     } finally {
-      if (!isShared) giveBack(bytes);
+      if (!isShared) giveBackMessage(bytes);
       outbound.release(sizeBytes);
       await blob.release();
     }

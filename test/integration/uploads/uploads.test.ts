@@ -239,6 +239,43 @@ test('a token serves once, while it is offered, and only the origin it was made 
   await assert.rejects(read('o1', unused), isChunkUnknown);
 });
 
+test('chunks of any size arrive whole, in messages that keep their bound', async (t) => {
+  const mesh = await PushMesh.open(t, 1);
+  const { source, server } = await mesh.proxy('p1');
+  const client = (await mesh.pool({ role: 'origin', id: 'o1' })).client(UploadSourceServiceService, server.target);
+  // Around the bounds of a message and of its parts; each chunk has memory of its own, as those of a socket have.
+  const sizes = [
+    32_768 + 40,
+    1,
+    32_767,
+    65_536,
+    65_536 + 40,
+    16_384,
+    100,
+    32_768,
+    65_500,
+    65_500,
+    65_500,
+    65_500,
+    131_072 + 33,
+    2 ** 19 + 7,
+  ];
+  for (let turn = 0; turn < sizes.length; turn += 1) {
+    const parts = [...sizes.slice(turn), ...sizes.slice(0, turn)].map((sizeBytes) => randomBytes(sizeBytes));
+    const expected = digestOf(Buffer.concat(parts));
+    async function* body(): AsyncGenerator<Uint8Array> {
+      for (const part of parts) yield Buffer.concat([part]);
+    }
+    const ask = async ({ token }: { readonly token: Uint8Array }): Promise<void> => {
+      const received: Uint8Array[] = [];
+      for await (const { data } of client.readChunk({ token }, forever)) received.push(data);
+      assert.equal(digestOf(Buffer.concat(received)), expected);
+      for (const { byteLength } of received) assert.ok(byteLength <= 2 ** 18, `a message of ${byteLength} bytes`);
+    };
+    await source.offer('o1', body(), ask, forever);
+  }
+});
+
 test('the bytes of a slow client are sent on before a message is full', async (t) => {
   const mesh = await PushMesh.open(t, 1);
   const { uploads } = await mesh.proxy('p1');

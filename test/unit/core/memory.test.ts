@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { giveBack } from '#core';
+import { giveBack, giveBackMessage } from '#core';
 
 const mib = 1024 * 1024;
 
@@ -14,15 +14,27 @@ test('the memory of a buffer is given back at once, and every view of it is empt
   );
 });
 
-test('a message without its prefix stands for the whole of its memory', () => {
+test('the field of bytes at the end of a message stands for the whole of its memory', () => {
   const message = Buffer.allocUnsafeSlow(mib + 16);
-  giveBack(message.subarray(16));
+  giveBackMessage(message.subarray(16));
   assert.equal(message.byteLength, 0);
+});
+
+test('a message that somebody else may have a part of is left alone', () => {
+  const message = Buffer.allocUnsafeSlow(mib);
+  for (const part of [message.subarray(16, mib - 1), message.subarray(65), message.subarray(0, mib - 16)]) giveBackMessage(part);
+  assert.equal(message.byteLength, mib);
 });
 
 test('parts of larger memory, small buffers and shared memory are left alone', () => {
   const whole = Buffer.alloc(mib, 1);
-  const kept = [whole.subarray(0, mib / 2), Buffer.alloc(1000, 1), Buffer.from('pooled'), new Uint8Array(new SharedArrayBuffer(mib))];
+  const kept = [
+    whole.subarray(0, mib / 2),
+    whole.subarray(0, mib - 40),
+    Buffer.alloc(1000, 1),
+    Buffer.from('pooled'),
+    new Uint8Array(new SharedArrayBuffer(mib)),
+  ];
   const sizes = kept.map(({ byteLength }) => byteLength);
   for (const bytes of kept) giveBack(bytes);
   assert.deepEqual(
