@@ -56,6 +56,8 @@ export class BlobKeeper {
       if (order.inline !== undefined) await this.#putInline(digest, order.inline);
       else await peer.ingest(order.metainfo, this.#withOtherOwners(digest, order.sources), options);
     }
+    // It may be here from an upload that has not waited for the disk, and may have come so while it was being fetched.
+    await store.sync(digest);
     // Also for a blob that was here: an earlier ingest may have ended between the disk and the queue.
     await writeBack.enqueue(digest);
     return { writtenBack: false };

@@ -232,6 +232,16 @@ export function blobStoreContract(name: string, make: MakeBlobStore): void {
     assert.equal(store.usage().usedBytes, 0);
   });
 
+  test(`${name}: a blob can be synced when it is complete here`, async (t) => {
+    const { store } = await setUp(t);
+    const { bytes, metainfo } = blobOf(1, 1000);
+    await assert.rejects(store.sync(metainfo.digest), code('not-found'));
+    await store.put(metainfo.digest, bytes, fsync);
+    await store.sync(metainfo.digest);
+    await store.sync(metainfo.digest);
+    assert.deepEqual(await readAll(store, metainfo.digest), bytes);
+  });
+
   test(`${name}: a file of the wrong size is not adopted`, async (t) => {
     const { store, root } = await setUp(t);
     const blob = blobOf(9, 1000);

@@ -64,6 +64,8 @@ export interface BlobStore extends AsyncDisposable {
    * `upload`) when neither the file nor the blob is there.
    */
   adopt(path: string, metainfo: Metainfo, options: StoreOptions): Promise<void>;
+  /** A complete blob is on the disk itself when this resolves, whatever it was stored with. Throws `not-found` (kind `blob`) when it is not here. */
+  sync(digest: Digest): Promise<void>;
   /** Complete blobs in digest order, after `after`. */
   list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[];
   /** Durable when it resolves. Throws `not-found` (kind `blob`) when the blob is not complete here. */

@@ -166,6 +166,13 @@ export class DiskBlobStore implements BlobStore {
     if (!installed) await onDisk('taking over a file', () => removeFile(path));
   }
 
+  async sync(digest: Digest): Promise<void> {
+    const entry = this.#catalog.complete(digest);
+    if (entry === undefined)
+      throw new AppError('not-found', 'the blob to sync is not here; fetch it first', { data: { kind: 'blob', digest } });
+    await this.#writeBehind.makeDurable(entry);
+  }
+
   list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[] {
     const blobs: StoredBlob[] = [];
     for (const digest of this.#records.blobKeys(page.after)) {

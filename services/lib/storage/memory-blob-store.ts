@@ -79,6 +79,11 @@ export class MemoryBlobStore implements BlobStore {
     });
   }
 
+  async sync(digest: Digest): Promise<void> {
+    if (this.#catalog.complete(digest) !== undefined) return;
+    throw new AppError('not-found', 'the blob to sync is not here; fetch it first', { data: { kind: 'blob', digest } });
+  }
+
   list(page: { readonly limit: number; readonly after?: Digest }): readonly StoredBlob[] {
     const { after } = page;
     return [...this.#catalog.entries()]
