@@ -79,10 +79,8 @@ export class CallStream {
     if (this.#batch.length === 0) setImmediate(() => this.#flush());
     this.#batch.push({ number, traceparent: traceparent ?? '', request });
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        this.#waiting.delete(number);
-        reject(new AppError('cancelled', 'the call was cancelled', { cause: signal?.reason }));
-      };
+      // It goes on counting until it is answered or late: a node that answers nobody in time shall not gather calls that nobody waits for.
+      const onAbort = (): void => reject(new AppError('cancelled', 'the call was cancelled', { cause: signal?.reason }));
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiting.set(number, {
@@ -138,7 +136,6 @@ export class CallStream {
   }
 
   #replied({ number, result }: StreamedReply): void {
-    // One that was given up is answered all the same.
     const waiting = this.#waiting.get(number);
     if (waiting === undefined) return;
     this.#waiting.delete(number);
@@ -156,12 +153,9 @@ export class CallStream {
         else this.#check();
         return;
       }
-      const late = [...this.#waiting].filter(([, { deadlineMs }]) => deadlineMs <= nowMs);
+      const late = [...this.#waiting.values()].filter(({ deadlineMs }) => deadlineMs <= nowMs);
       if (late.length === 0) return this.#check();
-      for (const [number, waiting] of late) {
-        this.#waiting.delete(number);
-        waiting.reject(new AppError('deadline-exceeded', 'the node did not answer in time'));
-      }
+      for (const { reject } of late) reject(new AppError('deadline-exceeded', 'the node did not answer in time'));
       // Whatever holds the stream up shall not hold up the other calls.
       this.#end(callStreamBackoffMs);
     });

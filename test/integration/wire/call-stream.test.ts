@@ -124,6 +124,27 @@ test('a caller that gives up is told why, and the stream goes on', async (t) => 
   assert.equal(String((await peer.fetchBlob(request(2))).data), 'next');
 });
 
+test('a call that was given up and never answered ends the stream when it would have been late', async (t) => {
+  const clock = new ManualClock({ wallMs: realClock.wallMs() });
+  const begun = deferred();
+  const ended = deferred();
+  const { client } = await serve(t, async (asked, { signal }) => {
+    if (numberOf(asked) !== 1) return { data: Buffer.from('next') };
+    signal.addEventListener('abort', () => ended.resolve());
+    begun.resolve();
+    return deferred<FetchBlobResponse>().promise;
+  });
+  const peer = await client({ clock });
+  const abort = new AbortController();
+  const call = peer.fetchBlob(request(1), { signal: abort.signal, timeoutMs: 2000 });
+  await begun.promise;
+  abort.abort();
+  await assert.rejects(call, (error) => isAppError(error, 'cancelled'));
+  clock.advance(2250);
+  await ended.promise;
+  assert.equal(String((await peer.fetchBlob(request(2))).data), 'next');
+});
+
 test('a server that drains ends the stream: calls without an answer fail as unavailable', async (t) => {
   const begun = deferred();
   const { client, server } = await serve(t, async () => {
