@@ -181,7 +181,8 @@ async function* gathered(body: Body, clock: Clock): AsyncGenerator<OutgoingMessa
       body.failure = error;
       yield* batch.take();
     }
-    throw error;
+    // What is no AppError is the registry's own refusal, and its client's affair: towards the origin the bytes end here.
+    throw error instanceof AppError ? error : new AppError('cancelled', 'the bytes of the chunk broke off', { cause: error });
   } finally {
     batch.end();
     body.watch.originsTurn();

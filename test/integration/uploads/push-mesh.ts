@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { newUploadId, OriginCluster, OriginUploads, UploadSource, type UploadSourceOptions } from '#cluster';
-import { type Metainfo, type NodeIdentity, nullMeter, peerIdOf, SeededRng, silentLogger } from '#core';
+import { type Logger, type Metainfo, type NodeIdentity, nullMeter, peerIdOf, SeededRng, silentLogger } from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { UploadServiceService } from '#gen/shoal/origin/v1/upload_service';
 import { StaticCertificateSource } from '#pki';
@@ -83,9 +83,9 @@ export class PushMesh {
     await this.#serve(origin, origin.served?.port);
   }
 
-  async proxy(id: string, options: UploadSourceOptions = {}): Promise<PushProxy> {
+  async proxy(id: string, options: UploadSourceOptions = {}, logger: Logger = silentLogger): Promise<PushProxy> {
     const source = new UploadSource(options, deps);
-    const server = await this.mesh.serve({ role: 'proxy', id }, (wire) => source.attach(wire));
+    const server = await this.mesh.serve({ role: 'proxy', id }, (wire) => source.attach(wire), {}, undefined, { logger });
     const channels = await this.pool({ role: 'proxy', id });
     const origins = this.#cluster(channels);
     const uploads = new OriginUploads({ advertise: `:${server.port}` }, { channels, origins, source, rng: new SeededRng(1) });

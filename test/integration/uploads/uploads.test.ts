@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { newUploadId } from '#cluster';
-import { AppError, digestOf, isAppError, parseRepositoryName } from '#core';
+import { AppError, digestOf, isAppError, type Logger, parseRepositoryName, silentLogger } from '#core';
 import { UploadSourceServiceService } from '#gen/shoal/proxy/v1/upload_source_service';
 import { until } from '../../support/processes.ts';
 import { deferred } from '../wire/mesh.ts';
@@ -70,6 +70,22 @@ test('when a body breaks off everything before it is kept, and its own error is 
   }
   await assert.rejects(uploads.append(repository, id, { body: broken() }, { signal: caller.signal }), /the client went away/);
   assert.equal((await uploads.stat(repository, id, forever)).offsetBytes, bytes.byteLength);
+});
+
+test('a body that the registry refuses is no fault of the proxy: what came is kept, and no error is logged', async (t) => {
+  const mesh = await PushMesh.open(t, 1);
+  const faults: string[] = [];
+  const logger: Logger = { ...silentLogger, error: (message) => void faults.push(message), child: () => logger };
+  const { uploads } = await mesh.proxy('p1', {}, logger);
+  const { id } = await uploads.start(repository, {}, forever);
+  async function* tooLarge(): AsyncGenerator<Uint8Array> {
+    yield* chunks(randomBytes(mib));
+    // The registry's own refusals are no AppErrors.
+    throw new RangeError('the blob is too large');
+  }
+  await assert.rejects(uploads.append(repository, id, { body: tooLarge() }, forever), RangeError);
+  assert.equal((await uploads.stat(repository, id, forever)).offsetBytes, mib);
+  assert.deepEqual(faults, []);
 });
 
 test('a chunk of another length than declared, and one in the wrong place, leave the session as it was', async (t) => {
