@@ -57,7 +57,10 @@ export class HashThread implements AsyncDisposable {
   /** Begins a file. The thread starts with the first one, and again after it has broken. */
   open(options: { readonly algorithm: DigestAlgorithm; readonly leaves: boolean }): ThreadHasher {
     this.#lastFile += 1;
-    return new ThreadHasher({ file: this.#lastFile, ...options }, (question) => this.#ask(question));
+    const file = this.#lastFile;
+    // One that has ended, or has not begun, has nothing to forget; nobody waits for the answer.
+    const forget = (): void => this.#worker?.postMessage({ ticket: 0, file, what: 'end' } satisfies HashOrder);
+    return new ThreadHasher({ file, ...options }, { ask: (question) => this.#ask(question), forget });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,19 +108,24 @@ export class HashThread implements AsyncDisposable {
   }
 }
 
+export interface ThreadHasherDeps {
+  readonly ask: (question: Question) => Promise<HashAnswer['result']>;
+  /** Has the thread forget the file. */
+  readonly forget: () => void;
+}
+
 /** One file on its way through the thread. One call at a time. After an error it begins again with the first byte. */
 export class ThreadHasher {
   readonly #start: { readonly file: number; readonly algorithm: DigestAlgorithm; readonly leaves: boolean };
-  readonly #ask: (question: Question) => Promise<HashAnswer['result']>;
+  readonly #deps: ThreadHasherDeps;
   #hashedBytes = 0;
   #begun = false;
+  /** The thread may hold hashes of it, also those of an attempt that was given up. */
+  #known = false;
 
-  constructor(
-    start: { readonly file: number; readonly algorithm: DigestAlgorithm; readonly leaves: boolean },
-    ask: (question: Question) => Promise<HashAnswer['result']>,
-  ) {
+  constructor(start: { readonly file: number; readonly algorithm: DigestAlgorithm; readonly leaves: boolean }, deps: ThreadHasherDeps) {
     this.#start = start;
-    this.#ask = ask;
+    this.#deps = deps;
   }
 
   get hashedBytes(): number {
@@ -127,12 +135,11 @@ export class ThreadHasher {
   /** Hashes on to `endByte`, a turn at a time. Throws the signal's reason, and what reading throws. */
   async readTo(file: FileHandle, endByte: number, signal?: AbortSignal): Promise<void> {
     try {
-      if (!this.#begun) await this.#ask({ ...this.#start, what: 'start' });
-      this.#begun = true;
+      if (!this.#begun) await this.#begin();
       while (this.#hashedBytes < endByte) {
         signal?.throwIfAborted();
         const turnEnd = Math.min(endByte, this.#hashedBytes + turnBytesMax);
-        await this.#ask({ file: this.#start.file, what: 'read', descriptor: file.fd, startByte: this.#hashedBytes, endByte: turnEnd });
+        await this.#deps.ask({ file: this.#start.file, what: 'read', descriptor: file.fd, startByte: this.#hashedBytes, endByte: turnEnd });
         this.#hashedBytes = turnEnd;
       }
     } catch (error) {
@@ -159,13 +166,20 @@ export class ThreadHasher {
 
   /** The thread forgets the file. Whoever goes on begins again with the first byte. */
   end(): void {
-    if (this.#begun) void this.#ask({ file: this.#start.file, what: 'end' }).catch(() => undefined);
+    if (this.#known) this.#deps.forget();
+    this.#known = false;
     this.restart();
+  }
+
+  async #begin(): Promise<void> {
+    this.#known = true;
+    await this.#deps.ask({ ...this.#start, what: 'start' });
+    this.#begun = true;
   }
 
   async #bytes(what: 'digest' | 'leaves'): Promise<Uint8Array> {
     try {
-      const bytes = await this.#ask({ file: this.#start.file, what });
+      const bytes = await this.#deps.ask({ file: this.#start.file, what });
       assert(bytes !== undefined, 'such a question has an answer');
       return bytes;
     } catch (error) {

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { digestOf } from '#core';
 import { HashThread } from '#storage';
+import { ThreadHasher, type ThreadHasherDeps } from '../../../services/lib/storage/hash-thread.ts';
 import { blobOf, tempDir } from '../../support/storage-fixtures.ts';
 
 test('several files at a time, read in steps of any size, have the digests and metainfo of their bytes', async (t) => {
@@ -55,6 +56,30 @@ test('after an error a file is hashed from its first byte again', async (t) => {
   await writeFile(path, bytes);
   await hasher.readTo(file, 300_000);
   assert.equal(await hasher.digest(), digestOf(bytes));
+});
+
+test('the thread forgets a file that nobody hashes any more, also one whose hashes were given up, and is told once', async (t) => {
+  const path = join(await tempDir(t), 'file');
+  await writeFile(path, Buffer.alloc(1000));
+  const file = await open(path, 'r');
+  t.after(() => file.close());
+  const told: string[] = [];
+  const deps: ThreadHasherDeps = {
+    ask: async ({ what }) => {
+      told.push(what);
+      return undefined;
+    },
+    forget: () => {
+      told.push('forget');
+    },
+  };
+  const hasher = new ThreadHasher({ file: 1, algorithm: 'sha256', leaves: true }, deps);
+  hasher.end();
+  await hasher.readTo(file, 1000);
+  hasher.restart();
+  hasher.end();
+  hasher.end();
+  assert.deepEqual(told, ['start', 'read', 'forget']);
 });
 
 test('when the thread has ended, what waits for it fails and the next file starts another', async (t) => {
