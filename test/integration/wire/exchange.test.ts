@@ -112,7 +112,7 @@ test('a paused receiver stops the sender after a few pieces, and resume goes on'
     }),
   );
   let got = 0;
-  const done = deferred();
+  const [first, done] = [deferred(), deferred()];
   const exchange = (await mesh.pool('agent')).dialExchange(
     target,
     digest,
@@ -120,11 +120,16 @@ test('a paused receiver stops the sender after a few pieces, and resume goes on'
       accepted: () => exchange.request(Array.from({ length: 64 }, (_, index) => index)),
       piece: () => {
         got += 1;
-        if (got === 1) exchange.pause();
+        if (got === 1) {
+          exchange.pause();
+          first.resolve();
+        }
         if (got === 64) done.resolve();
       },
     }),
   );
+  // Before it, everything is at rest too.
+  await first.promise;
   await settle(() => sent + got);
   assert.equal(got, 1);
   // The window of 4 MiB, what sockets hold, one on its way and one being read from disk.
@@ -242,6 +247,7 @@ test('a piece that waits for a receiver that goes away is rejected', async (t) =
     exchange.accept(Bitfield.full(1));
   });
   let got = 0;
+  const first = deferred();
   const exchange = (await mesh.pool('agent')).dialExchange(
     target,
     digest,
@@ -250,9 +256,11 @@ test('a piece that waits for a receiver that goes away is rejected', async (t) =
       piece: () => {
         got += 1;
         exchange.pause();
+        first.resolve();
       },
     }),
   );
+  await first.promise;
   await settle(() => got);
   exchange.close();
   assert.ok(isAppError(await failed.promise, 'unavailable'));
