@@ -216,6 +216,22 @@ test('a large blob that is not due waits for the next request for a much smaller
   assert.equal(of(engine.pass(110), 'serve-piece')[0]?.link, large, 'nobody asked');
 });
 
+test('a large blob does not wait for the next request for a much smaller one for more than a second, however long its pieces take', () => {
+  const engine = new Engine({}, 64);
+  const small = blobOf('small', 8);
+  engine.seed();
+  engine.seed(small);
+  const [large, other] = [engine.inbound('agent/a').link, engine.inbound('agent/b', small).link];
+  engine.inbound('agent/c', small);
+  engine.apply({ type: 'pieces-requested', link: other, pieces: [0] });
+  engine.apply({ type: 'pieces-requested', link: large, pieces: [0, 1] });
+  engine.nowMs += 1900;
+  sent(engine, large, 0);
+  sent(engine, other, 0);
+  assert.equal(of(engine.pass(990), 'serve-piece').length, 0);
+  assert.equal(of(engine.pass(10), 'serve-piece')[0]?.link, large);
+});
+
 test('beside a much smaller blob that is asked for without end, a large one has an eighth of the bytes, whatever the pieces', () => {
   const linkCount = fc.integer({ min: 1, max: 4 });
   fc.assert(
