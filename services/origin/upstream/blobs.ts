@@ -179,10 +179,7 @@ export class UpstreamBlobs {
     const reservedBytes = blob.sizeBytes ?? 0;
     this.#copyingBytes += reservedBytes;
     try {
-      await requireRoom({ root: this.#root, sizeBytes: reservedBytes, copyingBytes: this.#copyingBytes }, this.#deps).catch((error) => {
-        blob.drop();
-        throw error;
-      });
+      await requireRoom({ root: this.#root, sizeBytes: reservedBytes, copyingBytes: this.#copyingBytes }, this.#deps);
       const metainfo = await this.#copy(blob, digest, { path, fetch, target });
       await this.#deps.store.adopt(path, metainfo, { fsync: true });
       this.#deps.peer.seed(metainfo);
@@ -190,6 +187,10 @@ export class UpstreamBlobs {
       this.#deps.logger.info('blob fetched from an upstream', { repository, digest, sizeBytes: metainfo.sizeBytes, durationMs });
       void this.#replicate(metainfo);
       return metainfo.sizeBytes;
+    } catch (error) {
+      // Bytes that nobody reads would keep one of the few connections to the upstream.
+      blob.drop();
+      throw error;
     } finally {
       this.#copyingBytes -= reservedBytes;
       await rm(path, { force: true });
