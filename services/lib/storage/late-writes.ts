@@ -47,9 +47,18 @@ export class LateWrites {
   /** Waits for the disk only when very many writes wait, and then fails as `commit` does. */
   async add(write: LateWrite): Promise<void> {
     const { digest } = write.metainfo;
+    const waiting = { ...write, heldCount: 0 };
     this.#waiting.delete(digest);
-    this.#waiting.set(digest, { ...write, heldCount: 0 });
-    if (this.#waiting.size > waitingCountMax) await this.#saveOnce();
+    this.#waiting.set(digest, waiting);
+    if (this.#waiting.size > waitingCountMax) {
+      try {
+        await this.#saveOnce();
+      } catch (error) {
+        // Its writer hears that it failed, so it must not happen later, nor may such writes pile up.
+        if (this.#waiting.get(digest) === waiting) this.#waiting.delete(digest);
+        throw error;
+      }
+    }
     this.#saveSoon();
   }
 
