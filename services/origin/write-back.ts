@@ -30,6 +30,10 @@ export interface PendingWriteBack {
   readonly lastError: string;
 }
 
+/** While the other owners of a blob fetch it, which takes about so long, it is not read for storage too: that would slow the push. */
+const settlePaceBytesPerMs = 100_000;
+const settleMsMax = 30_000;
+
 /** Reads a queued digest back. Throws `invalid-argument` for anything else. */
 export function decodeWriteBack(payload: unknown): Digest {
   return parseDigest(String(payload));
@@ -47,12 +51,15 @@ export class WriteBack {
 
   /**
    * Durable once it resolves: pins the blob, then queues it. Pinned first, so that a crash between the two only keeps too much. The first owner
-   * writes at once; each further one waits in case those before it are lost, and usually finds the copy there.
+   * writes when the others should have the blob (10 s for each GB, at most 30 s); each further one waits in case those before it are lost, and
+   * usually finds the copy there.
    */
   async enqueue(digest: Digest): Promise<void> {
     if (this.#deps.backend === undefined) return;
     await this.#deps.store.setPinned(digest, true);
-    await this.#deps.queue.enqueue(digest, digest, { delayMs: this.#deps.rankOf(digest) * this.#options.staggerMs });
+    const { sizeBytes = 0 } = this.#deps.store.stat(digest) ?? {};
+    const settleMs = Math.min(settleMsMax, Math.floor(sizeBytes / settlePaceBytesPerMs));
+    await this.#deps.queue.enqueue(digest, digest, { delayMs: settleMs + this.#deps.rankOf(digest) * this.#options.staggerMs });
   }
 
   /** The blob is known to be in durable storage; false also when the storage does not answer. */

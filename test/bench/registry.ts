@@ -5,8 +5,8 @@
  *
  * Needs root, docker.io, docker-registry, curl and `make build`. Two clusters stand beside docker-registry: three origins with two owners a blob, and
  * one origin. Each round makes new random bytes, so that nobody has them, and another contestant begins. Before each step the disk is idle (`sync`).
- * Shoal answers a push when each owner of the quorum has synced it; docker-registry syncs nothing, so a second figure has the time until the
- * bytes of either are on the disk. Ratios are Shoal over docker-registry, medians of the rounds.
+ * What a push leaves to be done, the copy to durable storage, is waited for before it is another's turn. Shoal answers a push when each origin of the
+ * quorum has synced it; docker-registry syncs nothing, so a second figure has the time until the bytes of either are on the disk. Ratios are Shoal over docker-registry, medians of the rounds.
  */
 import { createHash, randomFillSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ import { parseArgs } from 'node:util';
 import { startCluster } from '../support/cluster-process.ts';
 import { DockerEngine } from '../support/docker.ts';
 import { PlainRegistry } from '../support/plain-registry.ts';
-import { runOk } from '../support/processes.ts';
+import { runOk, until } from '../support/processes.ts';
 import { printTable } from './table.ts';
 
 const mib = 2 ** 20;
@@ -40,6 +40,15 @@ interface Side {
   readonly name: string;
   readonly push: string;
   readonly pull: string;
+  /** The folder of a cluster's durable storage. */
+  readonly storage?: string;
+}
+
+/** Waits until what was just pushed is in durable storage too: that is work of this contestant's, and must not run in the turn of the next one. */
+async function stored({ storage }: Side, sizeBytesMin: number): Promise<void> {
+  if (storage === undefined) return;
+  const usedBytes = async (): Promise<number> => Number((await runOk('du', ['-sb', storage])).split('\t')[0]);
+  await until('the push is in durable storage', async () => ((await usedBytes()) >= sizeBytesMin ? true : undefined), 120_000);
 }
 
 /** They come last, in turn: what a push leaves to be done in the background is over after the first ones. */
@@ -78,6 +87,7 @@ async function dockerRound(sides: readonly Side[], engine: DockerEngine, round: 
     await sync();
     await timed(side, 'docker push', async () => engine.dockerOk('push', '-q', name));
     await engine.dockerOk('image', 'rm', '-f', name);
+    await stored(side, (round - 1) * blobMib * mib + round * imageMib * mib);
   }
   await engine.dockerOk('image', 'rm', '-f', local);
   for (const side of sides) {
@@ -88,7 +98,7 @@ async function dockerRound(sides: readonly Side[], engine: DockerEngine, round: 
   }
 }
 
-async function httpRound(sides: readonly Side[]): Promise<void> {
+async function httpRound(sides: readonly Side[], round: number): Promise<void> {
   const bytes = randomFillSync(Buffer.allocUnsafe(blobMib * mib));
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const file = join(root, 'blob');
@@ -103,6 +113,7 @@ async function httpRound(sides: readonly Side[]): Promise<void> {
     await sync();
     note(side, 'http push, and on disk', pushSec + (performance.now() - syncStartMs) / 1000);
     await timed(side, 'http pull, cold', async () => curl(`http://${side.pull}/v2/bench/http/blobs/${digest}`));
+    await stored(side, round * (blobMib + imageMib) * mib);
   }
   await sync();
   for (let turn = 0; turn < warmPulls; turn += 1) {
@@ -141,14 +152,19 @@ await using one = await startCluster({ directory: join(root, 'one'), agents: 1, 
 await using plain = await new PlainRegistry({ root: join(root, 'plain') }).start();
 const sides: Side[] = [
   { name: plainName, push: plain.address, pull: plain.address },
-  { name: '3 origins, 2 owners', push: three.registry('proxy-1'), pull: three.registry('agent-1') },
-  { name: '1 origin', push: one.registry('proxy-1'), pull: one.registry('agent-1') },
+  {
+    name: '3 origins, 2 owners',
+    push: three.registry('proxy-1'),
+    pull: three.registry('agent-1'),
+    storage: join(root, 'three', 'storage'),
+  },
+  { name: '1 origin', push: one.registry('proxy-1'), pull: one.registry('agent-1'), storage: join(root, 'one', 'storage') },
 ];
 await using engine = imageMib === 0 ? undefined : await DockerEngine.start(join(root, 'engine'));
 for (let round = 1; round <= roundCount; round += 1) {
   process.stderr.write(`round ${round} of ${roundCount}\n`);
   if (engine !== undefined) await dockerRound(sides, engine, round);
-  await httpRound(sides);
+  await httpRound(sides, round);
   sides.push(...sides.splice(0, 1));
 }
 report([...sides].sort((a, b) => b.name.localeCompare(a.name)));

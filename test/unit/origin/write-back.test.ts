@@ -72,6 +72,22 @@ test('a blob that the disk has damaged never gets to durable storage, is discard
   assert.equal(store.stat(digest)?.pinned, false);
 });
 
+test('a large blob is written when the other owners have had time to fetch it', async (t) => {
+  const backend = new MemoryBackend();
+  const { store, writeBack, clock, run } = await setUp(t, backend);
+  const [large, small] = [blobOf(1, 2_000_000), blobOf(2, 50_000)] as const;
+  for (const { metainfo, bytes } of [large, small]) {
+    await store.put(metainfo.digest, bytes, { fsync: true });
+    await writeBack.enqueue(metainfo.digest);
+  }
+  run();
+  await until(() => !writeBack.isPending(small.metainfo.digest));
+  clock.advance(19);
+  assert.equal(await backend.stat(large.metainfo.digest, { signal }), undefined);
+  clock.advance(1);
+  await until(() => !writeBack.isPending(large.metainfo.digest));
+});
+
 test('blobs that were pinned but never queued are written after the next start, and unpinned', async (t) => {
   const backend = new MemoryBackend();
   const { store, run } = await setUp(t, backend);
