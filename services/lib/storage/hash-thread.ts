@@ -49,6 +49,8 @@ export class HashThread implements AsyncDisposable {
   #lastFile = 0;
   /** One for each file that is being hashed, at most. */
   readonly #waiting = new Map<number, Waiter>();
+  /** Threads that have ended, with all that they knew. */
+  #endedCount = 0;
 
   constructor(options: { readonly sizeBytesMin?: number } = {}) {
     this.sizeBytesMin = options.sizeBytesMin ?? sizeBytesMinDefault;
@@ -60,7 +62,7 @@ export class HashThread implements AsyncDisposable {
     const file = this.#lastFile;
     // One that has ended, or has not begun, has nothing to forget; nobody waits for the answer.
     const forget = (): void => this.#worker?.postMessage({ ticket: 0, file, what: 'end' } satisfies HashOrder);
-    return new ThreadHasher({ file, ...options }, { ask: (question) => this.#ask(question), forget });
+    return new ThreadHasher({ file, ...options }, { ask: (question) => this.#ask(question), forget, endedCount: () => this.#endedCount });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -103,6 +105,7 @@ export class HashThread implements AsyncDisposable {
   }
 
   #broken(error: AppError): void {
+    this.#endedCount += 1;
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
@@ -112,6 +115,8 @@ export interface ThreadHasherDeps {
   readonly ask: (question: Question) => Promise<HashAnswer['result']>;
   /** Has the thread forget the file. */
   readonly forget: () => void;
+  /** How many threads have ended: what was begun on one of them is lost. */
+  readonly endedCount: () => number;
 }
 
 /** One file on its way through the thread. One call at a time. After an error it begins again with the first byte. */
@@ -119,7 +124,8 @@ export class ThreadHasher {
   readonly #start: { readonly file: number; readonly algorithm: DigestAlgorithm; readonly leaves: boolean };
   readonly #deps: ThreadHasherDeps;
   #hashedBytes = 0;
-  #begun = false;
+  /** The count of ended threads when it was begun; undefined until then. */
+  #begunAt: number | undefined;
   /** The thread may hold hashes of it, also those of an attempt that was given up. */
   #known = false;
 
@@ -129,13 +135,13 @@ export class ThreadHasher {
   }
 
   get hashedBytes(): number {
-    return this.#hashedBytes;
+    return this.#isBegun ? this.#hashedBytes : 0;
   }
 
   /** Hashes on to `endByte`, a turn at a time. Throws the signal's reason, and what reading throws. */
   async readTo(file: FileHandle, endByte: number, signal?: AbortSignal): Promise<void> {
     try {
-      if (!this.#begun) await this.#begin();
+      if (!this.#isBegun) await this.#begin();
       while (this.#hashedBytes < endByte) {
         signal?.throwIfAborted();
         const turnEnd = Math.min(endByte, this.#hashedBytes + turnBytesMax);
@@ -161,7 +167,7 @@ export class ThreadHasher {
   /** Begins again with the first byte. */
   restart(): void {
     this.#hashedBytes = 0;
-    this.#begun = false;
+    this.#begunAt = undefined;
   }
 
   /** The thread forgets the file. Whoever goes on begins again with the first byte. */
@@ -171,10 +177,16 @@ export class ThreadHasher {
     this.restart();
   }
 
+  get #isBegun(): boolean {
+    return this.#begunAt === this.#deps.endedCount();
+  }
+
   async #begin(): Promise<void> {
+    this.#hashedBytes = 0;
     this.#known = true;
+    const endedCount = this.#deps.endedCount();
     await this.#deps.ask({ ...this.#start, what: 'start' });
-    this.#begun = true;
+    this.#begunAt = endedCount;
   }
 
   async #bytes(what: 'digest' | 'leaves'): Promise<Uint8Array> {

@@ -72,6 +72,7 @@ test('the thread forgets a file that nobody hashes any more, also one whose hash
     forget: () => {
       told.push('forget');
     },
+    endedCount: () => 0,
   };
   const hasher = new ThreadHasher({ file: 1, algorithm: 'sha256', leaves: true }, deps);
   hasher.end();
@@ -80,6 +81,22 @@ test('the thread forgets a file that nobody hashes any more, also one whose hash
   hasher.end();
   hasher.end();
   assert.deepEqual(told, ['start', 'read', 'forget']);
+});
+
+test('a file that is half hashed when the thread ends is hashed from its first byte by the next one, without an error', async (t) => {
+  const hashing = new HashThread();
+  t.after(() => hashing[Symbol.asyncDispose]());
+  const { bytes } = blobOf(1, 300_000);
+  const path = join(await tempDir(t), 'file');
+  await writeFile(path, bytes);
+  const file = await open(path, 'r');
+  t.after(() => file.close());
+  const hasher = hashing.open({ algorithm: 'sha256', leaves: false });
+  await hasher.readTo(file, 100_000);
+  await hashing[Symbol.asyncDispose]();
+  assert.equal(hasher.hashedBytes, 0);
+  await hasher.readTo(file, bytes.byteLength);
+  assert.equal(await hasher.digest(), digestOf(bytes));
 });
 
 test('when the thread has ended, what waits for it fails and the next file starts another', async (t) => {
