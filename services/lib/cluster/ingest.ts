@@ -1,14 +1,16 @@
-/** One blob on its way to its owners: all are asked at once, a quorum acknowledges, the rest goes on behind the caller's back. */
-import { AppError, isAppError, toAppError } from '#core';
+/** One blob on its way to its owners: a quorum acknowledges, the rest goes on behind the caller's back. */
+import { AppError, type Clock, isAppError, toAppError } from '#core';
 import type { Member } from './types.ts';
 
 export interface IngestPlan {
-  /** Members in ring order, healthy ones first. */
+  /** In the order in which they are asked: members in ring order, healthy ones first. */
   readonly candidates: readonly Member[];
-  /** Asked at once: as many as a blob has owners. */
+  /** How many are to hold the blob. */
   readonly replicas: number;
   /** Answers that make the blob safe. */
   readonly quorum: number;
+  /** When those beyond the quorum are asked too: at once by default, or when the quorum holds the blob, but after so many milliseconds at the latest. */
+  readonly restAfterMs?: number;
 }
 
 export interface IngestOutcome {
@@ -21,72 +23,129 @@ export interface IngestOutcome {
 /** Asks one member to hold the blob; resolves when it does. */
 export type AskOwner = (member: Member, options: { readonly signal: AbortSignal }) => Promise<void>;
 
+export interface IngestSignals {
+  readonly signal: AbortSignal;
+  readonly background: AbortSignal;
+  readonly clock: Pick<Clock, 'after'>;
+}
+
 /**
  * Resolves when `quorum` members hold the blob; a member that fails is replaced by the next candidate. Aborting `signal` before that stops
  * everything; afterwards only `background` does. Throws `unavailable` with how many of how many when the quorum cannot be reached, or
  * what an owner said is wrong with the blob itself.
  */
-export function ingestAtOwners(
-  plan: IngestPlan,
-  ask: AskOwner,
-  options: { readonly signal: AbortSignal; readonly background: AbortSignal },
-): Promise<IngestOutcome> {
-  const { signal, background } = options;
-  return new Promise((resolve, reject) => {
-    const abort = new AbortController();
-    const queue = [...plan.candidates];
-    const acknowledged: Member[] = [];
-    const errors: AppError[] = [];
-    let runningCount = 0;
-    let answered = false;
-    let settle = (): void => undefined;
-    const settled = new Promise<void>((done) => {
-      settle = done;
+export async function ingestAtOwners(plan: IngestPlan, ask: AskOwner, options: IngestSignals): Promise<IngestOutcome> {
+  const { signal, background, clock } = options;
+  if (signal.aborted) throw toAppError(signal.reason);
+  const ingest = new Ingest(plan, ask);
+  const stop = (): void => ingest.stop(toAppError(background.reason));
+  const giveUp = (): void => ingest.fail(toAppError(signal.reason));
+  signal.addEventListener('abort', giveUp, { once: true });
+  background.addEventListener('abort', stop, { once: true });
+  void ingest.settled.then(() => background.removeEventListener('abort', stop));
+  if (background.aborted) stop();
+  ingest.begin(clock);
+  try {
+    await ingest.safe;
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+  return { acknowledged: [...ingest.acknowledged], settled: ingest.settled };
+}
+
+class Ingest {
+  readonly acknowledged: Member[] = [];
+  /** When the quorum holds the blob, or with why it never will. */
+  readonly safe: Promise<void>;
+  readonly settled: Promise<void>;
+  readonly #plan: IngestPlan;
+  readonly #ask: AskOwner;
+  readonly #queue: Member[];
+  readonly #errors: AppError[] = [];
+  readonly #abort = new AbortController();
+  #runningCount = 0;
+  /** Members that are asked when the quorum holds the blob. */
+  #restCount: number;
+  #cancelRest: () => void = () => undefined;
+  #succeed: () => void = () => undefined;
+  #reject: (error: AppError) => void = () => undefined;
+  #settle: () => void = () => undefined;
+
+  constructor(plan: IngestPlan, ask: AskOwner) {
+    this.#plan = plan;
+    this.#ask = ask;
+    this.#queue = [...plan.candidates];
+    this.#restCount = plan.restAfterMs === undefined ? 0 : Math.max(0, plan.replicas - plan.quorum);
+    this.safe = new Promise((resolve, reject) => {
+      this.#succeed = resolve;
+      this.#reject = reject;
     });
-    const answer = (respond: () => void): void => {
-      answered = true;
-      signal.removeEventListener('abort', onAbort);
-      respond();
-    };
-    const fail = (error: AppError): void => {
-      if (answered) return;
-      answer(() => reject(error));
-      queue.length = 0;
-      abort.abort(error);
-    };
-    const onAbort = (): void => fail(toAppError(signal.reason));
-    const onEnd = (): void => {
-      runningCount -= 1;
-      if (!answered && acknowledged.length >= plan.quorum) answer(() => resolve({ acknowledged: [...acknowledged], settled }));
-      if (acknowledged.length + runningCount < plan.quorum) fail(quorumError(plan, acknowledged, errors));
-      if (runningCount > 0) return;
-      background.removeEventListener('abort', onBackgroundAbort);
-      settle();
-    };
-    const start = (member: Member | undefined): void => {
-      if (member === undefined || abort.signal.aborted) return;
-      runningCount += 1;
-      ask(member, { signal: abort.signal })
-        .then(
-          () => acknowledged.push(member),
-          (error: unknown) => {
-            errors.push(toAppError(error));
-            start(queue.shift());
-          },
-        )
-        .finally(onEnd);
-    };
-    const onBackgroundAbort = (): void => {
-      queue.length = 0;
-      abort.abort(background.reason);
-    };
-    if (signal.aborted) return reject(toAppError(signal.reason));
-    signal.addEventListener('abort', onAbort, { once: true });
-    background.addEventListener('abort', onBackgroundAbort, { once: true });
-    if (background.aborted) onBackgroundAbort();
-    for (const member of queue.splice(0, plan.replicas)) start(member);
-    if (runningCount === 0) fail(quorumError(plan, acknowledged, errors));
-  });
+    this.settled = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  begin(clock: Pick<Clock, 'after'>): void {
+    if (this.#restCount > 0) this.#cancelRest = clock.after(this.#plan.restAfterMs ?? 0, () => this.#startRest());
+    this.#startNext(this.#plan.replicas - this.#restCount);
+    if (this.#runningCount > 0) return;
+    this.#fallShort();
+    this.#settle();
+  }
+
+  /** Stops everything, unless the quorum holds the blob. */
+  fail(error: AppError): void {
+    if (this.#isSafe) return;
+    this.#reject(error);
+    this.stop(error);
+  }
+
+  /** Asks nobody any more, and stops those who are asked. */
+  stop(error: AppError): void {
+    this.#queue.length = 0;
+    this.#cancelRest();
+    this.#abort.abort(error);
+  }
+
+  get #isSafe(): boolean {
+    return this.acknowledged.length >= this.#plan.quorum;
+  }
+
+  #startNext(count: number): void {
+    for (const member of this.#queue.splice(0, count)) this.#start(member);
+  }
+
+  #startRest(): void {
+    this.#cancelRest();
+    this.#startNext(this.#restCount);
+    this.#restCount = 0;
+  }
+
+  #start(member: Member): void {
+    this.#runningCount += 1;
+    this.#ask(member, { signal: this.#abort.signal })
+      .then(
+        () => this.acknowledged.push(member),
+        (error: unknown) => {
+          this.#errors.push(toAppError(error));
+          this.#startNext(1);
+        },
+      )
+      .finally(() => this.#ended());
+  }
+
+  #ended(): void {
+    this.#runningCount -= 1;
+    if (this.#isSafe) {
+      this.#startRest();
+      this.#succeed();
+    } else if (this.acknowledged.length + this.#runningCount < this.#plan.quorum) this.#fallShort();
+    if (this.#runningCount === 0) this.#settle();
+  }
+
+  #fallShort(): void {
+    this.fail(quorumError(this.#plan, this.acknowledged, this.#errors));
+  }
 }
 
 function quorumError(plan: IngestPlan, acknowledged: readonly Member[], errors: readonly AppError[]): AppError {

@@ -6,14 +6,14 @@ import type { PeerOffer } from '#swarm';
 import { type Client, digestToProto, metainfoFromProto, metainfoToProto, peerToProto } from '#wire';
 import { type Answer, firstAnswer } from './first-answer.ts';
 import { type HealthListener, HealthMonitor, type ProbeMode } from './health-monitor.ts';
-import { type IngestOutcome, ingestAtOwners } from './ingest.ts';
+import { type IngestOutcome, type IngestPlan, ingestAtOwners } from './ingest.ts';
 import type { Channels, ClusterCallOptions, Member, MemberStatus } from './types.ts';
 
 export interface OriginClusterOptions {
   readonly members: readonly Member[];
   /** Owners of each blob. */
   readonly replicas: number;
-  /** Owners that must hold a blob before a push is acknowledged; 2 by default. Fewer suffice when fewer are healthy, but never none. */
+  /** Origins that must hold a blob before a push is acknowledged; 2 by default. Fewer suffice when fewer are healthy, but never none. */
   readonly writeQuorum?: number;
   /** The id of this node when it is an origin itself: it counts as healthy and is not asked. */
   readonly self?: string;
@@ -48,6 +48,9 @@ export interface FoundMetainfo {
 /** An owner that answers is given time for connecting and syncing, and a pace below which something is broken. */
 const ingestTimeoutMsMin = 60_000;
 const ingestPaceBytesPerMs = 1024;
+/** When an owner takes longer than this over a blob, those beyond the quorum are asked as well. */
+const restAfterMsMin = 2000;
+const restPaceBytesPerMs = 100_000;
 /** Owners answer from their own disk. */
 const localTimeoutMs = 5000;
 
@@ -147,7 +150,8 @@ export class OriginCluster implements AsyncDisposable {
 
   /**
    * Makes the owners hold a blob. `inline` is the whole of a tiny blob; otherwise `sources` must serve it until `settled`. Resolves when the
-   * write quorum holds it on disk. Throws `unavailable` when that cannot be reached. `holdHere` does what is asked of an owner when that is this node.
+   * write quorum holds it on disk. Throws `unavailable` when that cannot be reached. `holdHere` does what is asked of an owner at this node, which
+   * counts as one of the quorum: it has the blob already, so the others beyond the quorum take it afterwards.
    */
   async ingest(
     metainfo: Metainfo,
@@ -155,11 +159,7 @@ export class OriginCluster implements AsyncDisposable {
     inline: Uint8Array | undefined,
     { signal, holdHere }: IngestOptions,
   ): Promise<IngestOutcome> {
-    const { digest } = metainfo;
-    const order = this.#ring.order(digest);
-    // Those believed down come last, in case the belief is wrong. The quorum does not shrink with it: one copy would not survive one disk.
-    const candidates = [...order].sort((a, b) => Number(this.#monitor.isHealthy(b.id)) - Number(this.#monitor.isHealthy(a.id)));
-    const quorum = Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, candidates.length));
+    const plan = this.#planOf(metainfo, inline === undefined && holdHere !== undefined);
     const request = {
       metainfo: metainfoToProto(metainfo),
       sources: sources.map(peerToProto),
@@ -167,17 +167,33 @@ export class OriginCluster implements AsyncDisposable {
     };
     const timeoutMs = ingestTimeoutMsMin + Math.ceil(metainfo.sizeBytes / ingestPaceBytesPerMs);
     const outcome = await ingestAtOwners(
-      { candidates, replicas: this.replicas, quorum },
+      plan,
       async (member, options) => {
         if (member.id === this.#options.self && holdHere !== undefined) await holdHere();
         else await this.#call(member, (client) => client.ingest(request, { ...options, timeoutMs }));
       },
-      { signal, background: this.#abort.signal },
+      { signal, background: this.#abort.signal, clock: this.#deps.clock },
     );
     const background = outcome.settled.finally(() => this.#background.delete(background));
     this.#background.add(background);
     if (this.#background.size > this.#options.backgroundIngestsMax) await outcome.settled;
     return outcome;
+  }
+
+  /**
+   * Who is asked to hold a blob: in ring order, those believed down last, in case the belief is wrong. The quorum does not shrink with it: one copy
+   * would not survive one disk.
+   */
+  #planOf({ digest, sizeBytes }: Metainfo, isHere: boolean): IngestPlan {
+    const order = [...this.#ring.order(digest)].sort(
+      (a, b) => Number(this.#monitor.isHealthy(b.id)) - Number(this.#monitor.isHealthy(a.id)),
+    );
+    const quorum = Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, order.length));
+    if (!isHere) return { candidates: order, replicas: this.replicas, quorum };
+    const rank = order.findIndex(({ id }) => id === this.#options.self);
+    const candidates = [...order.slice(rank, rank + 1), ...order.filter((_, place) => place !== rank)];
+    const restAfterMs = restAfterMsMin + Math.ceil(sizeBytes / restPaceBytesPerMs);
+    return { candidates, replicas: rank < this.replicas ? this.replicas : this.replicas + 1, quorum, restAfterMs };
   }
 
   /** Stops checks and background ingests. */

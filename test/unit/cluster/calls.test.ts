@@ -66,16 +66,54 @@ describe('the first answer', () => {
 
 describe('an ingest', () => {
   const plan = { candidates: members, replicas: 3, quorum: 2 };
+  const clock = new ManualClock();
 
   it('asks as many as there are replicas at once and keeps the others in reserve', async () => {
     const asked: string[] = [];
     const ask = async ({ id }: { readonly id: string }): Promise<void> => {
       asked.push(id);
     };
-    const { acknowledged, settled } = await ingestAtOwners(plan, ask, { signal: forever, background: forever });
+    const { acknowledged, settled } = await ingestAtOwners(plan, ask, { signal: forever, background: forever, clock });
     await settled;
     assert.deepEqual(asked, ['a', 'b', 'c']);
     assert.ok(acknowledged.length >= 2);
+  });
+
+  it('asks those beyond the quorum when the quorum holds the blob', async () => {
+    const asked: string[] = [];
+    const gate = deferred();
+    const ask = async ({ id }: { readonly id: string }): Promise<void> => {
+      asked.push(id);
+      await gate.promise;
+    };
+    const outcome = ingestAtOwners({ ...plan, restAfterMs: 100 }, ask, { signal: forever, background: forever, clock });
+    await turn();
+    assert.deepEqual(asked, ['a', 'b']);
+    gate.resolve();
+    const { acknowledged, settled } = await outcome;
+    assert.deepEqual(acknowledged, members.slice(0, 2));
+    await settled;
+    assert.deepEqual(asked, ['a', 'b', 'c']);
+    assert.equal(clock.pendingCount, 0);
+  });
+
+  it('asks them beside a member that is late, and another in the place of one that fails', async () => {
+    const asked: string[] = [];
+    const ask = async ({ id }: { readonly id: string }): Promise<void> => {
+      asked.push(id);
+      if (id === 'a') throw unavailable;
+      if (id === 'b') await deferred().promise;
+    };
+    const outcome = ingestAtOwners({ ...plan, restAfterMs: 100 }, ask, { signal: forever, background: forever, clock });
+    await turn();
+    assert.deepEqual(asked, ['a', 'b', 'c']);
+    clock.advance(100);
+    const { acknowledged } = await outcome;
+    assert.deepEqual(asked, ['a', 'b', 'c', 'd']);
+    assert.deepEqual(
+      acknowledged.map(({ id }) => id),
+      ['c', 'd'],
+    );
   });
 
   it('goes on behind the caller: its abort after the answer stops nothing', async () => {
@@ -88,7 +126,7 @@ describe('an ingest', () => {
       });
       if (id === 'c') await gate.promise;
     };
-    const { settled } = await ingestAtOwners(plan, ask, { signal: caller.signal, background: forever });
+    const { settled } = await ingestAtOwners(plan, ask, { signal: caller.signal, background: forever, clock });
     caller.abort();
     gate.resolve();
     await settled;
@@ -105,7 +143,7 @@ describe('an ingest', () => {
           reject(unavailable);
         });
       });
-    const outcome = ingestAtOwners(plan, ask, { signal: caller.signal, background: forever });
+    const outcome = ingestAtOwners(plan, ask, { signal: caller.signal, background: forever, clock });
     caller.abort(new AppError('cancelled', 'went away'));
     await assert.rejects(outcome, { message: 'went away' });
     await turn();
@@ -117,7 +155,7 @@ describe('an ingest', () => {
       if (id === 'a') return deferred().promise;
       throw unavailable;
     };
-    await assert.rejects(ingestAtOwners(plan, ask, { signal: forever, background: forever }), (error) => {
+    await assert.rejects(ingestAtOwners(plan, ask, { signal: forever, background: forever, clock }), (error) => {
       assert.ok(isAppError(error, 'unavailable'));
       assert.deepEqual(error.data, { acknowledged: 0, needed: 2 });
       return true;
@@ -128,7 +166,7 @@ describe('an ingest', () => {
     const ask = async (): Promise<void> => {
       throw new AppError('digest-mismatch', 'other bytes');
     };
-    await assert.rejects(ingestAtOwners(plan, ask, { signal: forever, background: forever }), { code: 'digest-mismatch' });
+    await assert.rejects(ingestAtOwners(plan, ask, { signal: forever, background: forever, clock }), { code: 'digest-mismatch' });
   });
 });
 
