@@ -48,6 +48,7 @@ export class LateWrites {
   async add(write: LateWrite): Promise<void> {
     const { digest } = write.metainfo;
     const waiting = { ...write, heldCount: 0 };
+    const before = this.#waiting.get(digest);
     this.#waiting.delete(digest);
     this.#waiting.set(digest, waiting);
     if (this.#waiting.size > waitingCountMax) {
@@ -55,7 +56,10 @@ export class LateWrites {
         await this.#saveOnce();
       } catch (error) {
         // Its writer hears that it failed, so it must not happen later, nor may such writes pile up.
-        if (this.#waiting.get(digest) === waiting) this.#waiting.delete(digest);
+        if (this.#waiting.get(digest) === waiting) {
+          this.#waiting.delete(digest);
+          if (before !== undefined) this.#waiting.set(digest, before);
+        }
         throw error;
       }
     }

@@ -22,5 +22,16 @@ test('a disk that refuses everything does not fill the memory: what was refused 
     }
   }
   assert.equal(refusedCount, 100);
+  // One that was to replace another leaves the other in its place.
+  const [first] = late.digests('partial', undefined);
+  const metainfo = first === undefined ? undefined : late.metainfo(first);
+  assert.ok(metainfo !== undefined);
+  const more = new MetainfoBuilder().update(Buffer.from('more')).finish(digestOf(Buffer.from('more')));
+  await assert.rejects(
+    Promise.all([
+      late.add({ state: 'partial', metainfo: more, apply: () => undefined }),
+      late.add({ state: 'complete', metainfo, apply: () => undefined }),
+    ]),
+  );
   assert.equal(late.digests('partial', undefined).length, waitingCountMax);
 });
