@@ -4,6 +4,7 @@ import { Announcer } from './announcer.ts';
 import { chooseCandidate } from './candidate-choice.ts';
 import { CandidateList } from './candidate-list.ts';
 import type { SwarmContext } from './context.ts';
+import { Gathering } from './gathering.ts';
 import type { Taker } from './intake.ts';
 import { type SwarmOptions, swarmLimits } from './options.ts';
 import { OutboundLink } from './outbound-link.ts';
@@ -11,7 +12,7 @@ import { PiecePicker } from './piece-picker.ts';
 import { crowdedRestMs, owingLinkMax } from './places.ts';
 import { Pressure } from './pressure.ts';
 import { RequestLedger } from './request-ledger.ts';
-import { choosePiece, type ReaderWindow, type RequestView } from './requester.ts';
+import { choosePiece, movedWindow, type ReaderWindow, type RequestView } from './requester.ts';
 import { SourceCounts } from './source-counts.ts';
 import type { CloseReason, PeerOffer, ReaderId, RefusalReason } from './types.ts';
 
@@ -34,6 +35,7 @@ export class Download implements Taker, RequestView {
   readonly ledger: RequestLedger;
   readonly candidates: CandidateList;
   readonly announcer: Announcer;
+  readonly #gathering: Gathering;
   readonly pressure: Pressure;
   readonly links: OutboundLink[] = [];
   readonly readers = new Map<ReaderId, ReaderWindow>();
@@ -62,6 +64,7 @@ export class Download implements Taker, RequestView {
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;
     this.announcer = new Announcer(metainfo.digest, context);
+    this.#gathering = new Gathering(this.announcer);
     this.announcer.ask(nowMs);
   }
 
@@ -75,7 +78,7 @@ export class Download implements Taker, RequestView {
 
   get owingLinkMax(): number {
     const yields = this.#context.downloadCount > 1 && this.#context.isPressed(this.metainfo.sizeBytes);
-    return owingLinkMax(this.metainfo.pieceCount, this.#context.downloadCount, yields, this.options);
+    return owingLinkMax(this.picker, this.#context.downloadCount, yields, this.options);
   }
 
   sizeOf(piece: number): number {
@@ -92,13 +95,15 @@ export class Download implements Taker, RequestView {
 
   offer(peers: readonly PeerOffer[], nowMs: number): void {
     if (this.candidates.offer(peers, this.options.candidatesPerBlob) > 0) this.announcer.heard();
+    this.#gathering.offered(peers, nowMs);
     this.recruit(nowMs);
   }
 
   /** Dials candidates while there is room for links. */
   recruit(nowMs: number): void {
     if (this.#context.draining) return;
-    while (this.links.length < this.options.outboundLinksPerBlob) {
+    const linkMax = this.#gathering.linkMax(this.options, nowMs);
+    while (this.links.length < linkMax) {
       const candidate = chooseCandidate(this, this.#context.penalties, nowMs);
       if (candidate === undefined) break;
       const id = this.#context.newLink();
@@ -108,8 +113,8 @@ export class Download implements Taker, RequestView {
       this.links.push(link);
       this.#context.emit({ type: 'dial', link: link.id, digest: this.digest, peer: link.peer, endpoint: candidate.endpoint });
     }
-    const readyMs = this.candidates.nextReadyMs(nowMs);
-    if (readyMs !== undefined && this.links.length < this.options.outboundLinksPerBlob) this.checkMs = Math.min(this.checkMs, readyMs);
+    const readyMs = this.links.length < linkMax ? this.candidates.nextReadyMs(nowMs) : undefined;
+    this.checkMs = Math.min(this.checkMs, this.#gathering.deadlineMs, readyMs ?? Number.POSITIVE_INFINITY);
   }
 
   accepted(link: OutboundLink, have: Bitfield, nowMs: number): void {
@@ -234,10 +239,7 @@ export class Download implements Taker, RequestView {
 
   /** A reader waits for the pieces from `firstPiece` up to `endPiece`; both are clamped to the blob. */
   readerMoved(reader: ReaderId, firstPiece: number, endPiece: number, nowMs: number): void {
-    const first = Math.max(0, firstPiece);
-    const before = this.readers.get(reader);
-    const sinceMs = before?.firstPiece === first ? before.sinceMs : nowMs;
-    this.readers.set(reader, { firstPiece: first, endPiece: Math.min(endPiece, this.metainfo.pieceCount), sinceMs });
+    this.readers.set(reader, movedWindow(this.readers.get(reader), firstPiece, Math.min(endPiece, this.metainfo.pieceCount), nowMs));
     this.fillAll(nowMs);
   }
 
@@ -354,10 +356,7 @@ export class Download implements Taker, RequestView {
 
   /** Ends the download: all links close and everything reserved is free. */
   end(reason: CloseReason, nowMs: number): void {
-    while (this.links.length > 0) {
-      const link = this.links[0];
-      if (link !== undefined) this.close(link, reason, nowMs);
-    }
+    for (const link of this.links.slice()) this.close(link, reason, nowMs);
     for (const { reservedBytes } of this.#writing.values()) this.#context.intake.release(reservedBytes, true);
     this.#writing.clear();
     this.#context.intake.forget(this);

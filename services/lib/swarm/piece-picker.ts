@@ -56,6 +56,10 @@ export class PiecePicker {
     }
   }
 
+  get pieceCount(): number {
+    return this.#pieceCount;
+  }
+
   /** Pieces that nobody was asked for. */
   get openCount(): number {
     return this.#openCount;

@@ -7,11 +7,12 @@ import { meanEtaMs, type OutboundLink } from './outbound-link.ts';
 
 /** One more piece may be under way for each so many pieces of a blob: simulated, 80 pieces want three and 700 want ten. */
 const piecesPerPlace = 28;
-/** A process that has sent so many pieces of a blob serves one more at once: few copies at a time make a new piece spread fastest. */
-const sentPerPlace = 10;
+/** A process serves two pieces of a blob at once at first, and one more for each three it has sent: few copies at a time make a new piece spread fastest. */
+const servicesAtFirst = 2;
+const sentPerPlace = 3;
 export const placesMin = 3;
-/** Requests that wait for a service to end, so that an uplink has no pause. */
-const queuedMax = 2;
+/** One request waits for a service to end, so that an uplink has no pause; more would wait here while others have nothing to do. */
+const queuedMax = 1;
 /** A crowded source is left alone for the time that a piece takes. */
 const restMsMin = 20;
 /** Refused so often in a row, a request is queued however many there are: nobody starves. */
@@ -19,7 +20,7 @@ export const refusedInRowMax = 4;
 
 /** Pieces of a blob that are served at once. */
 export function serviceMax(pieceCount: number, sentCount: number, { serveConcurrency }: SwarmOptions): number {
-  const grown = Math.max(placesMin, Math.floor(sentCount / sentPerPlace));
+  const grown = Math.max(servicesAtFirst, Math.floor(sentCount / sentPerPlace));
   return Math.min(serveConcurrency, grown, forPieces(pieceCount));
 }
 
@@ -35,9 +36,18 @@ export function isMuchSmaller(sizeBytes: number, thanBytes: number): boolean {
   return sizeBytes * smallFactor <= thanBytes;
 }
 
+/** Who has nothing to pass on owes on so few links: what comes first should go to many, and more would wait in queues elsewhere. */
+const owingLinksAtFirst = 2;
+
 /** Links of a download that owe pieces at once; it shares with `downloadCount` downloads, itself included, and `yields` to a much smaller one. */
-export function owingLinkMax(pieceCount: number, downloadCount: number, yields: boolean, { owingLinksPerBlob }: SwarmOptions): number {
+export function owingLinkMax(
+  { pieceCount, verifiedCount }: { readonly pieceCount: number; readonly verifiedCount: number },
+  downloadCount: number,
+  yields: boolean,
+  { owingLinksPerBlob }: SwarmOptions,
+): number {
   if (yields) return 1;
+  if (verifiedCount === 0) return Math.min(owingLinksPerBlob, owingLinksAtFirst);
   const share = Math.max(placesMin, Math.ceil(owingLinksPerBlob / Math.max(1, downloadCount)));
   return Math.min(owingLinksPerBlob, share, forPieces(pieceCount));
 }

@@ -13,6 +13,12 @@ export interface ReaderWindow {
   readonly sinceMs: number;
 }
 
+/** The window that follows `before`: it waits since then if it waits for the same piece. */
+export function movedWindow(before: ReaderWindow | undefined, from: number, endPiece: number, nowMs: number): ReaderWindow {
+  const firstPiece = Math.max(0, from);
+  return { firstPiece, endPiece, sinceMs: before?.firstPiece === firstPiece ? before.sinceMs : nowMs };
+}
+
 /** What the choice looks at. */
 export interface RequestView {
   readonly picker: PiecePicker;

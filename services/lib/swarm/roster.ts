@@ -34,6 +34,9 @@ export const rosterDefaults: RosterOptions = {
   originEvery: 8,
 };
 
+/** Everybody asks twice while a swarm gathers; who asks more often lacks sources. */
+const askedCountUsual = 2;
+
 /** `session` names one announce stream; events of an older stream of the same peer are ignored. */
 export type RosterEvent =
   | { readonly type: 'peer-joined'; readonly peer: PeerId; readonly session: number; readonly endpoint: string }
@@ -132,7 +135,7 @@ export class Roster {
 
   /**
    * Peers for `to` to download the blob from, in random order; none when `to` has all of it. An origin is among them for the
-   * first who ask, now and then afterwards, when the peer asks again and still has nothing, and when there is nobody else.
+   * first who ask, now and then afterwards, when the peer asks time and again and still has nothing, and when there is nobody else.
    */
   handout(digest: Digest, to: PeerId, count: number = this.#options.handoutCount): PeerOffer[] {
     const blob = this.#blobs.get(digest);
@@ -140,7 +143,7 @@ export class Roster {
     if (blob === undefined || asker?.complete === true) return [];
     blob.handoutCount += 1;
     if (asker !== undefined) asker.askedCount += 1;
-    const hungry = asker !== undefined && asker.askedCount > 1 && asker.haveCount === 0;
+    const hungry = asker !== undefined && asker.askedCount > askedCountUsual && asker.haveCount === 0;
     const originBudget = this.#options.originFirstCount * blob.origins.length + blob.handoutCount / this.#options.originEvery;
     const withOrigin = hungry || blob.originHandoutCount < originBudget;
     const request = { count: Math.min(count, this.#options.handoutCountMax), except: asker, withOrigin };

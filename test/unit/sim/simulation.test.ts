@@ -68,6 +68,11 @@ test('origins that share a blob send hardly more than one copy of it to hosts th
   assert.ok(mean < 1.4, copies.join(', '));
 });
 
+test('a crowd that comes for a layer at once is one swarm soon, not a chain in the order of arrival', () => {
+  const { ratio } = new Simulation(scenarioOf('layer', { hostCount: 150 })).run();
+  assert.ok(ratio.p99 < 1.31, JSON.stringify(ratio));
+});
+
 test('slow hosts are measured by their own bound', () => {
   const result = run('slow-tenth', { hostCount: 20 });
   assert.ok(result.ratio.last < 2, JSON.stringify(result.ratio));

@@ -17,6 +17,14 @@ test('a wanted blob is announced and offered peers are dialled up to the number 
   assert.equal(of(effects, 'dial').length, 3);
 });
 
+test('all links are opened at once where somebody has everything', () => {
+  const engine = new Engine();
+  engine.want();
+  const peers = Array.from({ length: 30 }, (_, at) => offerOf(`agent/${at}`, at === 29));
+  assert.equal(of(engine.apply({ type: 'peers-offered', digest: engine.blob.digest, peers }), 'dial').length, 20);
+  assert.deepEqual(of(engine.pass(100), 'announce'), []);
+});
+
 test('inbound links take none of the outbound budget', () => {
   const engine = new Engine({ outboundLinksPerBlob: 2, inboundLinksPerBlob: 2 });
   engine.want();
@@ -509,16 +517,49 @@ test('a crowded source is left for another at once, and asked again soon', () =>
   assert.deepEqual(asked(after, crowded.link), []);
 });
 
-test('downloads share the links that may owe pieces, and small blobs use fewer', () => {
-  const owing = (pieceCount: number, further: number): number => {
+test('downloads share the links that may owe pieces, and small blobs and those of which nothing is here use fewer', () => {
+  const owing = (pieceCount: number, further: number, have = pieces(pieceCount, 0)): number => {
     const engine = new Engine({ windowStartPieces: 1 }, pieceCount);
-    engine.want();
+    engine.want(have);
     for (let at = 0; at < further; at += 1) engine.want(pieces(280), blobOf(`other${at}`, 280));
     return Array.from({ length: 20 }, (_, at) => asked(engine.connect(`agent/${at}`).effects).length).filter((count) => count > 0).length;
   };
   assert.equal(owing(1000, 0), 10);
   assert.equal(owing(1000, 1), 5);
   assert.equal(owing(80, 0), 3);
+  assert.equal(owing(1000, 0, pieces(1000)), 2);
+});
+
+test('where nobody has everything yet, half of the links wait for a second answer of the tracker', () => {
+  const namesOf = (from: string): string[] => Array.from({ length: 30 }, (_, at) => `agent/${from}${at}`);
+  const engine = new Engine();
+  engine.want();
+  assert.equal(of(engine.offer(['origin/o', ...namesOf('early')], false), 'dial').length, 10);
+  const meanwhile = engine.pass(59);
+  assert.deepEqual([of(meanwhile, 'announce').length, of(meanwhile, 'dial').length], [0, 0]);
+  const due = engine.pass(1);
+  assert.deepEqual([of(due, 'announce').length, of(due, 'dial').length], [1, 0]);
+  const dials = of(engine.offer(namesOf('late'), false), 'dial');
+  assert.equal(dials.length, 10);
+  assert.ok(
+    dials.some(({ peer }) => peer.startsWith('agent/late')),
+    'the second answer counts',
+  );
+  assert.deepEqual(of(engine.pass(100), 'announce'), [], 'the tracker is asked twice, not time and again');
+});
+
+test('the second half of the links does not wait for a tracker that has gone', () => {
+  const engine = new Engine();
+  engine.want();
+  const dials = of(
+    engine.offer(
+      Array.from({ length: 30 }, (_, at) => `agent/${at}`),
+      false,
+    ),
+    'dial',
+  );
+  for (const { link } of dials) engine.apply({ type: 'link-accepted', link, have: pieces(8) });
+  assert.equal(of(engine.pass(400), 'dial').length, 10);
 });
 
 test('while a much smaller blob is wanted too, a large one owes on one link; but only until as many bytes have come beside it as it has', () => {
