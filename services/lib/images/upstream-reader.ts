@@ -36,6 +36,8 @@ export interface UpstreamReaderDeps {
  * the head of a reply.
  */
 const answerMs = 10_000;
+/** Repositories that are looked at together when some of them are not shown. */
+const readMin = 1000;
 
 interface Matched extends UpstreamQuery {
   readonly repository: RepositoryName;
@@ -106,9 +108,10 @@ export class UpstreamImageReader implements ImageReader {
   async listRepositories(page: PageRequest<string>, options: CallOptions): Promise<Page<RepositoryName>> {
     const rules = await this.#upstreams.namespaces(options);
     if (!rules.some(({ checksCaller }) => checksCaller)) return this.#mesh.listRepositories(page, options);
+    const limit = Math.max(page.limit, readMin);
     const items: RepositoryName[] = [];
     for (let { after } = page; ; ) {
-      const part = await this.#mesh.listRepositories(after === undefined ? page : { ...page, after }, options);
+      const part = await this.#mesh.listRepositories(after === undefined ? { limit } : { limit, after }, options);
       for (const repository of part.items) {
         if (matchUpstream(rules, repository)?.rule.checksCaller === true) continue;
         if (items.length === page.limit) return { items, more: true };

@@ -18,17 +18,26 @@ export async function listTags(call: Call, repository: RepositoryName, { store, 
 export async function listRepositories(call: AllowedCall, { store, settings }: Surface): Promise<Answer> {
   if (!settings.catalogEnabled) throw new RegistryError('methodUnsupported', 'this registry does not list its repositories');
   const request = pageOf(call.query, settings.limits.pageItems);
-  const page = await paged(request, (asked) => visiblePage(asked, call, store.reader));
+  const page = await paged(request, (asked) => visiblePage(asked, call, store.reader, settings.limits.pageItems));
   return okJson({ repositories: page.items }, linkOf('/v2/_catalog', call.query, request.limit, page));
 }
 
-/** Reads on until the page is full of what the caller may see: a short page with a link would name what it may not. */
-async function visiblePage(asked: PageRequest<string>, call: AllowedCall, reader: ImageReader): Promise<Page<RepositoryName>> {
+/**
+ * Reads on until the page is full of what the caller may see: a short page with a link would name what it may not. `readMax` at a time, since a page of
+ * one may lie behind everything that others have.
+ */
+async function visiblePage(
+  asked: PageRequest<string>,
+  call: AllowedCall,
+  reader: ImageReader,
+  readMax: number,
+): Promise<Page<RepositoryName>> {
   if (call.caller.mayPullAll) return reader.listRepositories(asked, call);
+  const limit = Math.max(asked.limit, readMax);
   const items: RepositoryName[] = [];
   let after = asked.after;
   for (;;) {
-    const page = await reader.listRepositories({ ...asked, ...(after === undefined ? {} : { after }) }, call);
+    const page = await reader.listRepositories({ limit, ...(after === undefined ? {} : { after }) }, call);
     for (const repository of page.items) {
       if (!call.caller.mayList(repository)) continue;
       if (items.length === asked.limit) return { items, more: true };

@@ -7,7 +7,8 @@ import bcrypt from 'bcryptjs';
 import { decodeJwt } from 'jose';
 import { z } from 'zod';
 import { accessPart, type OpenedAccess, openAccessControl } from '#access';
-import { digestOf, silentLogger } from '#core';
+import { digestOf, type ImageReader, parseRepositoryName, silentLogger } from '#core';
+import { openAccess } from '#registry';
 import { parseConfig } from '#runtime';
 import { ManualClock } from '#test/support/manual-clock';
 import { tempDir } from '#test/support/temp';
@@ -290,6 +291,28 @@ describe('the catalog', () => {
     const last = await withToken('GET', '/v2/_catalog?n=2&last=public%2Fb', await tokenOf('bob', scope));
     assert.deepEqual(JSON.parse(last.body.toString()).repositories, ['team/app']);
     assert.equal(last.headers['link'], undefined);
+  });
+
+  test('a small page of one who may see little costs a few questions, however many repositories there are', async () => {
+    const all = Array.from({ length: 5000 }, (_, index) => parseRepositoryName(`r${String(index).padStart(4, '0')}`));
+    let questionCount = 0;
+    const listRepositories: ImageReader['listRepositories'] = async ({ limit, after }) => {
+      questionCount += 1;
+      const rest = all.filter((name) => after === undefined || name > after);
+      return { items: rest.slice(0, limit), more: rest.length > limit };
+    };
+    const nobody = { authorization: undefined, certificateName: undefined, address: undefined };
+    const identity = await openAccess.identify(nobody, { signal: new AbortController().signal });
+    assert.ok(identity.kind === 'caller');
+    const caller = { ...identity.caller, mayPullAll: false, mayList: (name: string) => name >= 'r4998' };
+    await using many = await startHarness({
+      access: { ...openAccess, identify: async () => ({ kind: 'caller', caller }) },
+      store: (memory) => ({ reader: Object.assign(Object.create(memory.reader) as ImageReader, { listRepositories }), writer: undefined }),
+    });
+    const reply = await many.ask('GET', '/v2/_catalog?n=1');
+    assert.deepEqual(JSON.parse(reply.body.toString()), { repositories: ['r4998'] });
+    assert.equal(reply.headers['link'], '</v2/_catalog?n=1&last=r4998>; rel="next"');
+    assert.ok(questionCount <= 6, `${questionCount} questions`);
   });
 
   test('needs its scope', async () => {
