@@ -94,8 +94,8 @@ async function uploadWhole(call: Call, repository: RepositoryName, digest: Diges
     if (call.hasBody) await writer.appendUpload(repository, id, { body: size.body() }, call);
     await writer.commitUpload(repository, id, digest, call);
   } catch (error) {
-    // The client never learnt the session's address, so nobody can resume it. It may be gone already.
-    await writer.cancelUpload(repository, id, { signal: new AbortController().signal }).catch(ignoreUnknown);
+    // The client never learnt the session's address, so nobody can resume it.
+    await discard({ repository, id }, surface);
     throw size.exceeded ?? error;
   }
   return blobCreated(repository, digest);
@@ -115,7 +115,7 @@ async function append(call: Call, key: UploadKey, surface: Surface): Promise<Upl
   } catch (error) {
     if (size?.exceeded !== undefined) {
       // Whatever follows could only make it larger, so the bytes that are here need not wait for the session to expire.
-      await writer.cancelUpload(key.repository, id, { signal: new AbortController().signal }).catch(ignoreUnknown);
+      await discard({ repository: key.repository, id }, surface);
       throw size.exceeded;
     }
     const failure = toRegistryError(error);
@@ -178,6 +178,12 @@ function algorithmOfText(text: string | undefined): DigestAlgorithm | undefined 
   });
 }
 
-function ignoreUnknown(error: unknown): void {
-  if (!isAppError(error, 'not-found')) throw error;
+/** Ends a session that nobody will continue, whether the client is still there or not. It may be gone already, and else expires by itself. */
+async function discard({ repository, id }: UploadKey, surface: Surface): Promise<void> {
+  try {
+    await writerOf(surface).cancelUpload(repository, id, { signal: new AbortController().signal });
+  } catch (error) {
+    if (!isAppError(error, 'not-found'))
+      surface.logger.debug('an upload was not ended; it will expire', { id, error: toAppError(error).message });
+  }
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { digestOf } from '#core';
+import { AppError, digestOf, type ImageWriter } from '#core';
 import { codeOf, type Harness, readAll, startHarness, until } from './harness.ts';
 
 const uploads = '/v2/up/load/blobs/uploads/';
@@ -303,6 +303,25 @@ describe('uploads that fail', () => {
     harness.clock.advance(500);
     await closed;
     socket.destroy();
+  });
+});
+
+describe('a session that cannot be ended', () => {
+  it('does not hide what was wrong with the upload: it expires by itself', async () => {
+    const cancelUpload = async (): Promise<never> => {
+      throw new AppError('unavailable', 'its origin does not answer');
+    };
+    await using harness = await startHarness({
+      registry: { limits: { blobBytes: 2000 } },
+      store: ({ reader, writer }) => ({ reader, writer: Object.assign(Object.create(writer) as ImageWriter, { cancelUpload }) }),
+    });
+    const wrong = await harness.ask('POST', `${uploads}?digest=${digestOf(randomBytes(9))}`, { body: randomBytes(20) });
+    assert.deepEqual([wrong.status, codeOf(wrong)], [400, 'DIGEST_INVALID']);
+    const chunks = [randomBytes(1500), randomBytes(1500)];
+    const whole = await harness.ask('POST', `${uploads}?digest=${digestOf(Buffer.concat(chunks))}`, { body: chunks });
+    assert.deepEqual([whole.status, codeOf(whole)], [413, 'SIZE_INVALID']);
+    const patched = await harness.ask('PATCH', await start(harness), { body: chunks });
+    assert.deepEqual([patched.status, codeOf(patched)], [413, 'SIZE_INVALID']);
   });
 });
 
