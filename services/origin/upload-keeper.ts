@@ -84,7 +84,8 @@ export class UploadKeeper {
         await keeper.ingest({ metainfo, sources: [], inline }, options);
       };
       const { settled } = await origins.ingest(metainfo, [self], inline, { ...options, holdHere });
-      void settled.then(() => blob[Symbol.asyncDispose]());
+      // The push is over by then: what closing meets is nobody's affair, and must not end the process.
+      void settled.then(() => blob[Symbol.asyncDispose]()).catch(() => undefined);
     } catch (error) {
       await blob[Symbol.asyncDispose]();
       throw error;
