@@ -57,12 +57,13 @@ async function sendStream(response: ServerResponse, answer: Answer, body: Stream
 
 async function pump(response: ServerResponse, body: StreamBody, deps: SendDeps): Promise<void> {
   let sentBytes = 0;
+  const outlet = new Outlet(response);
   const pace = new Pace({ bytesPerSecMin: deps.limits.bodyBytesPerSecMin, windowMs: deps.limits.bodyWindowMs });
   for await (const chunk of body.chunks) {
     if (response.destroyed) return;
     sentBytes += chunk.byteLength;
     if (sentBytes > body.sizeBytes) break;
-    if (!(await write(response, chunk, pace, deps))) return;
+    if (!(await write(outlet, chunk, pace, deps))) return;
   }
   if (response.destroyed) return;
   if (sentBytes !== body.sizeBytes) throw new AppError('data-loss', 'the blob does not have its size', { data: { sentBytes } });
@@ -76,20 +77,53 @@ function streamOf(body: Buffer): StreamBody {
   return { sizeBytes: body.byteLength, chunks: chunks(), release: async () => undefined };
 }
 
+/** Bytes that may wait for the client; then all of them must leave first. A chunk that is lent is written over when the second one after it is asked for. */
+const waitingBytesMax = 2 * sliceBytes;
+
+/**
+ * Counts what the socket has not taken. The `drain` of a response does not say that: Node emits it too when one of several replies to a client that
+ * asks again before it is answered gets its turn, and with it whatever had waited for that.
+ */
+class Outlet {
+  readonly response: ServerResponse;
+  #waitingBytes = 0;
+  #onEmpty: () => void = () => undefined;
+
+  constructor(response: ServerResponse) {
+    this.response = response;
+  }
+
+  /** True when the next bytes may follow. */
+  write(bytes: Uint8Array): boolean {
+    this.#waitingBytes += bytes.byteLength;
+    this.response.write(bytes, () => {
+      this.#waitingBytes -= bytes.byteLength;
+      if (this.#waitingBytes === 0) this.#onEmpty();
+    });
+    return this.#waitingBytes < waitingBytesMax;
+  }
+
+  /** `listener` is called when the socket has taken everything; it replaces the one before. */
+  onEmpty(listener: () => void): void {
+    this.#onEmpty = listener;
+  }
+}
+
 /** False when the client has gone or is too slow. */
-async function write(response: ServerResponse, chunk: Uint8Array, pace: Pace, deps: SendDeps): Promise<boolean> {
+async function write(outlet: Outlet, chunk: Uint8Array, pace: Pace, deps: SendDeps): Promise<boolean> {
   for (let at = 0; at < chunk.byteLength; at += sliceBytes) {
     const slice = chunk.byteLength <= sliceBytes ? chunk : chunk.subarray(at, at + sliceBytes);
     deps.onBytes(slice.byteLength);
     pace.add(slice.byteLength, 0);
-    if (!response.write(slice) && !(await drained(response, pace, deps))) return false;
+    if (!outlet.write(slice) && !(await drained(outlet, pace, deps))) return false;
   }
   return true;
 }
 
 /** True once the client has taken the bytes; false when it has gone or stood still for too long. */
-function drained(response: ServerResponse, pace: Pace, { clock, limits }: SendDeps): Promise<boolean> {
+function drained(outlet: Outlet, pace: Pace, { clock, limits }: SendDeps): Promise<boolean> {
   const startedMs = clock.nowMs();
+  const { response } = outlet;
   return new Promise((resolve) => {
     if (response.destroyed) {
       resolve(false);
@@ -98,11 +132,10 @@ function drained(response: ServerResponse, pace: Pace, { clock, limits }: SendDe
     const settle = (isOpen: boolean): void => {
       disarm();
       pace.add(0, clock.nowMs() - startedMs);
-      response.off('drain', onDrain);
+      outlet.onEmpty(() => undefined);
       response.off('close', onClose);
       resolve(isOpen);
     };
-    const onDrain = (): void => settle(true);
     const onClose = (): void => settle(false);
     const check = (): void => {
       const waitedMs = clock.nowMs() - startedMs;
@@ -112,7 +145,7 @@ function drained(response: ServerResponse, pace: Pace, { clock, limits }: SendDe
       else response.destroy();
     };
     let disarm = clock.after(Math.min(limits.bodyIdleMs, Math.max(0, pace.leftMs(0))), check);
-    response.once('drain', onDrain);
+    outlet.onEmpty(() => settle(!response.destroyed));
     response.once('close', onClose);
   });
 }

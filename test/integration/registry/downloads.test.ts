@@ -288,4 +288,32 @@ describe('streams', () => {
     assert.deepEqual(statuses, ['HTTP/1.1 200', 'HTTP/1.1 206', 'HTTP/1.1 200', 'HTTP/1.1 200']);
     assert.ok(text.endsWith(bytes.toString('latin1')));
   });
+
+  it('of several requests at once for much never send memory that the store has taken back', async () => {
+    const [chunkBytes, chunkCount] = [512 * 1024, 12];
+    const sizeBytes = chunkBytes * chunkCount;
+    const read: BlobReader['read'] = async function* () {
+      const lent: Buffer[] = [];
+      for (let index = 0; index < chunkCount; index += 1) {
+        // As told: a chunk is the caller's until it asks for the second one after it.
+        lent.at(-2)?.fill('-');
+        lent.push(Buffer.alloc(chunkBytes, 'a'.charCodeAt(0) + index));
+        yield lent.at(-1) ?? Buffer.alloc(0);
+      }
+    };
+    await using harness = await startHarness({ store: reading(read, sizeBytes) });
+    const socket = harness.connect();
+    socket.pause();
+    const get = `GET ${anyBlob} HTTP/1.1\r\nHost: x\r\n`;
+    socket.write(`${get}\r\n${get}\r\n${get}Connection: close\r\n\r\n`);
+    const text = await readAll(socket);
+    const expected = Array.from({ length: chunkCount }, (_, index) =>
+      String.fromCharCode('a'.charCodeAt(0) + index).repeat(chunkBytes),
+    ).join('');
+    const bodies = text.split(/HTTP\/1\.1 200[\s\S]*?\r\n\r\n/).slice(1);
+    assert.deepEqual(
+      bodies.map((body) => body === expected),
+      [true, true, true],
+    );
+  });
 });
