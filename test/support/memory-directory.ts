@@ -16,6 +16,8 @@ export class MemoryTracker {
   up = true;
   /** Who owns every blob, best first. */
   readonly owners: PeerOffer[] = [];
+  /** What owners do when they are asked for a blob: they may fetch it from somewhere. */
+  onAskOwners: (digest: Digest) => Promise<void> = async () => undefined;
   readonly #metainfos = new Map<Digest, Metainfo>();
   readonly #announced = new Map<Digest, Map<PeerId, Announced>>();
 
@@ -81,6 +83,11 @@ export class MemoryDirectory implements PeerDirectory {
 
   async lookup(digest: Digest): Promise<LookupResult> {
     return this.#tracker.lookup(digest, this.peer);
+  }
+
+  async askOwners(digest: Digest): Promise<LookupResult> {
+    await this.#tracker.onAskOwners(digest);
+    return { ...this.#tracker.lookup(digest, this.peer), peers: this.#tracker.owners };
   }
 
   update(digest: Digest, { state, peersWanted }: { readonly state: State | 'gone'; readonly peersWanted: number }): void {

@@ -130,6 +130,11 @@ export class TrackerDirectory implements PeerDirectory {
     return lookup.join(options);
   }
 
+  async askOwners(digest: Digest, options: ClusterCallOptions): Promise<LookupResult> {
+    const metainfo = await this.#deps.origins.getMetainfo(digest, options);
+    return { metainfo, peers: this.owners(digest) };
+  }
+
   /** Leaves all swarms and ends all lookups. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;

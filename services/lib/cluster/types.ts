@@ -36,6 +36,11 @@ export interface PeerDirectory extends AsyncDisposable {
    * Throws `not-found` (kind `blob`) when the owners say that there is none; `unavailable` when nobody could say.
    */
   lookup(digest: Digest, options: ClusterCallOptions): Promise<LookupResult>;
+  /**
+   * Asks the owners themselves, who look for a blob that they have lost: at each other and in durable storage. A tracker remembers metainfo for
+   * longer than an origin must keep the bytes. Throws as {@link lookup} does.
+   */
+  askOwners(digest: Digest, options: ClusterCallOptions): Promise<LookupResult>;
   /** Tells the blob's tracker what this node is to the blob; kept and told again after a reconnect or a change of tracker. Never blocks, never fails. */
   update(digest: Digest, update: { readonly state: 'wanted' | 'complete' | 'gone'; readonly peersWanted: number }): void;
   /** Peers that trackers offer. Returns the unsubscribe function. */

@@ -4,7 +4,7 @@
  */
 
 import type { PeerDirectory } from '#cluster';
-import { AppError, type Clock, type Digest, isAppError, type Logger, type Metainfo, type PeerId, toAppError } from '#core';
+import { AppError, type Clock, type Digest, identityOf, isAppError, type Logger, type Metainfo, type PeerId, toAppError } from '#core';
 import type { BlobStore } from '#storage';
 import type { PeerOffer } from '#swarm';
 import type { ExchangeRefusal } from '#wire';
@@ -41,6 +41,8 @@ export class SourceSearch {
   #heardMs: number;
   #progressMs: number;
   #lookingUp = false;
+  /** An owner said that it has no such blob: it looks for it when it is asked. */
+  #ownerLacksIt = false;
   #cancelTimer: (() => void) | undefined;
 
   constructor(digest: Digest, limits: SearchLimits, deps: SourceSearchDeps) {
@@ -111,6 +113,9 @@ export class SourceSearch {
   linkRefused(peer: PeerId, reason: ExchangeRefusal): void {
     if (reason === 'busy') this.#heardMs = this.#deps.clock.nowMs();
     this.#note(peer, reason);
+    if (reason !== 'unknown-blob' || identityOf(peer).role !== 'origin') return;
+    this.#ownerLacksIt = true;
+    if (this.#openCount === 0) this.now();
   }
 
   linkEnded(peer: PeerId, opened: boolean, error: Error | undefined): void {
@@ -130,9 +135,13 @@ export class SourceSearch {
   }
 
   async #lookup(): Promise<void> {
+    const { directory, signal, offer } = this.#deps;
+    const asksOwners = this.#ownerLacksIt;
+    this.#ownerLacksIt = false;
     try {
-      const { peers } = await this.#deps.directory.lookup(this.#digest, { signal: this.#deps.signal });
-      this.#deps.offer(peers);
+      const { peers } = await (asksOwners ? directory.askOwners(this.#digest, { signal }) : directory.lookup(this.#digest, { signal }));
+      if (asksOwners) this.#heardMs = this.#deps.clock.nowMs();
+      offer(peers);
     } catch (error) {
       const { code, message } = toAppError(error);
       if (!this.#deps.signal.aborted) this.#note('directory', message);

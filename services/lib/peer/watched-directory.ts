@@ -6,6 +6,7 @@ import type { NetworkEvents } from './network-events.ts';
 export function watchedDirectory(directory: PeerDirectory, events: NetworkEvents): PeerDirectory {
   return {
     lookup: (digest, options) => directory.lookup(digest, options),
+    askOwners: (digest, options) => directory.askOwners(digest, options),
     onOffer: (listener) => directory.onOffer(listener),
     owners: (digest) => directory.owners(digest),
     update: (digest, update) => {

@@ -5,7 +5,7 @@ import { type AppError, Bitfield, type LogFields, type Logger, metainfoOf, silen
 import { bigBlob, pieceOf, type TestBlob, tempDir, until } from '#test/support/storage-fixtures';
 import type { PeerHandlers } from '#wire';
 import { pieceFrame } from '#wire';
-import { collect, deadline, diskStore, PeerCluster, piecesFrom, transferOf } from './cluster.ts';
+import { collect, deadline, diskStore, fill, PeerCluster, piecesFrom, transferOf } from './cluster.ts';
 
 const origin = (number: number) => ({ role: 'origin', id: `o${number}` }) as const;
 const agent = { role: 'agent', id: 'a1' } as const;
@@ -117,6 +117,23 @@ test('a source that returns in time saves the download', async (t) => {
   await until(() => transferOf(leecher, blob) !== undefined);
   await cluster.node(origin(1), { blobs: [blob], owner: true });
   await fetching;
+});
+
+test('a blob that its owner has lost is looked for there, although a tracker still knows its metainfo', async (t) => {
+  const cluster = await PeerCluster.open(t);
+  const blob = bigBlob(mebi);
+  cluster.tracker.publish(blob.metainfo);
+  const owner = await cluster.node(origin(1), { owner: true });
+  let askedCount = 0;
+  // As an origin brings it back from durable storage.
+  cluster.tracker.onAskOwners = async () => {
+    askedCount += 1;
+    await fill(owner.store, blob);
+  };
+  const leecher = await cluster.node(agent, { options: { lookupIntervalMs: 200, swarm: { uselessAfterMs: 100 } } });
+  await leecher.node.fetch(blob.metainfo.digest, {}, { signal: deadline() });
+  assert.equal(askedCount, 1);
+  assert.ok(leecher.store.stat(blob.metainfo.digest) !== undefined);
 });
 
 test('a blob that nobody has is not found', async (t) => {
