@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
 import { DockerEngine } from '../support/docker.ts';
@@ -88,14 +90,29 @@ test('an acknowledged image is still whole when one origin and the proxy have lo
   const image = await pushImage(cluster.registry('proxy-1'), 'demo/durable', 'v1', [randomBytes(3 * mib), randomBytes(100)]);
   cluster.kill('proxy-1');
   cluster.kill('origin-2');
-  for (const blob of image.blobs) {
-    const response = await fetch(`http://${cluster.registry('agent-1')}/v2/demo/durable/blobs/${blob.digest}`);
-    assert.equal(response.status, 200);
-    assert.equal(
-      createHash('sha256')
-        .update(Buffer.from(await response.arrayBuffer()))
-        .digest('hex'),
-      blob.digest.slice(7),
-    );
-  }
+  for (const { digest } of image.blobs) await checkBlob(cluster, 'agent-1', digest);
 });
+
+test('a pull brings back what all owners have lost, although the tracker still knows it', async () => {
+  const cluster = await newCluster('lost-everything');
+  const { blobs } = await pushImage(cluster.registry('proxy-1'), 'demo/durable', 'v1', [randomBytes(5 * mib), randomBytes(100)]);
+  for (const { digest } of blobs) {
+    await checkBlob(cluster, 'agent-1', digest);
+    const stored = join(cluster.directory, 'storage', 'blobs', 'sha256', digest.slice(7, 9), digest.slice(7));
+    await until('the blob is in durable storage', async () => (existsSync(stored) ? true : undefined));
+  }
+  const lost = ['agent-1', 'origin-1', 'origin-2', 'origin-3'];
+  for (const id of lost) cluster.kill(id);
+  for (const id of lost) rmSync(join(cluster.directory, 'data', id), { recursive: true, maxRetries: 5 });
+  await using _first = await cluster.restart('origin-1');
+  await using _second = await cluster.restart('origin-2');
+  await using _third = await cluster.restart('origin-3');
+  for (const { digest } of blobs) await checkBlob(cluster, 'agent-2', digest);
+});
+
+async function checkBlob(cluster: TestCluster, agent: string, digest: string): Promise<void> {
+  const response = await fetch(`http://${cluster.registry(agent)}/v2/demo/durable/blobs/${digest}`);
+  assert.equal(response.status, 200);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  assert.equal(`sha256:${createHash('sha256').update(bytes).digest('hex')}`, digest);
+}

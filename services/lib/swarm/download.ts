@@ -132,24 +132,20 @@ export class Download implements Taker, RequestView {
   refused(link: OutboundLink, reason: RefusalReason, retryAfterMs: number, nowMs: number): void {
     const { candidate } = link;
     this.#detach(link, nowMs);
-    if (reason === 'busy') this.candidates.refused(candidate, retryAfterMs || this.options.busyRetryMs, nowMs);
+    // An owner brings back a blob that it lacks when it is asked for it.
+    if (reason === 'busy' || (reason === 'unknown-blob' && candidate.origin))
+      this.candidates.refused(candidate, retryAfterMs || this.options.busyRetryMs, nowMs);
     else this.candidates.pause(candidate, nowMs + Math.max(retryAfterMs, reason === 'draining' ? goneMs : this.options.uselessAfterMs));
     this.recruit(nowMs);
     this.maybeAnnounce(nowMs);
   }
 
   peerHas(link: OutboundLink, pieces: readonly number[], nowMs: number): void {
-    if (link.state !== 'open') {
+    if (link.state !== 'open' || !pieces.every((piece) => this.picker.isPiece(piece))) {
       this.#offence(link, nowMs);
       return;
     }
-    for (const piece of pieces) {
-      if (!this.picker.isPiece(piece)) {
-        this.#offence(link, nowMs);
-        return;
-      }
-      this.picker.sourceGains(link.source, piece);
-    }
+    for (const piece of pieces) this.picker.sourceGains(link.source, piece);
     this.fill(link, nowMs);
   }
 

@@ -17,6 +17,17 @@ test('a wanted blob is announced and offered peers are dialled up to the number 
   assert.equal(of(effects, 'dial').length, 3);
 });
 
+test('an owner that lacks the blob is asked again soon, since it looks for it; another peer is not', () => {
+  const engine = new Engine();
+  engine.want();
+  for (const { link } of of(engine.offer(['origin/o', 'agent/a']), 'dial'))
+    engine.apply({ type: 'link-refused', link, reason: 'unknown-blob', retryAfterMs: 0 });
+  assert.deepEqual(
+    of(engine.pass(1000), 'dial').map(({ peer }) => peer),
+    ['origin/o'],
+  );
+});
+
 test('all links are opened at once where somebody has everything', () => {
   const engine = new Engine();
   engine.want();
