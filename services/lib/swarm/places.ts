@@ -7,12 +7,11 @@ import { meanEtaMs, type OutboundLink } from './outbound-link.ts';
 
 /** One more piece may be under way for each so many pieces of a blob: simulated, 80 pieces want three and 700 want ten. */
 const piecesPerPlace = 28;
-/** A process serves two pieces of a blob at once at first, and one more for each three it has sent: few copies at a time make a new piece spread fastest. */
-const servicesAtFirst = 2;
-const sentPerPlace = 3;
+/** A process that has sent so many pieces of a blob serves one more at once: few copies at a time make a new piece spread fastest. */
+const sentPerPlace = 10;
 export const placesMin = 3;
-/** One request waits for a service to end, so that an uplink has no pause; more would wait here while others have nothing to do. */
-const queuedMax = 1;
+/** Requests that wait for a service to end, so that an uplink has no pause. */
+const queuedMax = 2;
 /** A crowded source is left alone for the time that a piece takes. */
 const restMsMin = 20;
 /** Refused so often in a row, a request is queued however many there are: nobody starves. */
@@ -20,7 +19,7 @@ export const refusedInRowMax = 4;
 
 /** Pieces of a blob that are served at once. */
 export function serviceMax(pieceCount: number, sentCount: number, { serveConcurrency }: SwarmOptions): number {
-  const grown = Math.max(servicesAtFirst, Math.floor(sentCount / sentPerPlace));
+  const grown = Math.max(placesMin, Math.floor(sentCount / sentPerPlace));
   return Math.min(serveConcurrency, grown, forPieces(pieceCount));
 }
 
