@@ -10,8 +10,8 @@ const piecesPerPlace = 28;
 /** A process that has sent so many pieces of a blob serves one more at once: few copies at a time make a new piece spread fastest. */
 const sentPerPlace = 10;
 export const placesMin = 3;
-/** Requests that wait for a service to end, so that an uplink has no pause. */
-const queuedMax = 2;
+/** One request waits for a service to end, so that an uplink has no pause; more would wait here while others have nothing to do. */
+const queuedMax = 1;
 /** A crowded source is left alone for the time that a piece takes. */
 const restMsMin = 20;
 /** Refused so often in a row, a request is queued however many there are: nobody starves. */
