@@ -7,8 +7,8 @@ import type { Announcer } from './announcer.ts';
 import type { SwarmOptions } from './options.ts';
 import { isOrigin, type PeerOffer } from './types.ts';
 
-/** From the first answer to the second question: meanwhile a tracker lists some two thousand peers. */
-const gatherMs = 120;
+/** From the first answer to the second question: meanwhile a tracker lists about a thousand peers. */
+const gatherMs = 60;
 /** Enough to be busy on, and few enough that the first to come do not fill each other's places. */
 const linksAtFirst = 5;
 

@@ -546,7 +546,7 @@ test('where nobody has everything yet, most of the links wait for a second answe
   const engine = new Engine();
   engine.want();
   assert.equal(of(engine.offer(['origin/o', ...namesOf('early')], false), 'dial').length, 5);
-  const meanwhile = engine.pass(119);
+  const meanwhile = engine.pass(59);
   assert.deepEqual([of(meanwhile, 'announce').length, of(meanwhile, 'dial').length], [0, 0]);
   const due = engine.pass(1);
   assert.deepEqual([of(due, 'announce').length, of(due, 'dial').length], [1, 0]);
