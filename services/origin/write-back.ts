@@ -1,4 +1,5 @@
 /** Copies owned blobs to durable storage: a durable queue, retried without end; a blob stays pinned on disk until its copy is acknowledged. */
+import { usualIngestMs } from '#cluster';
 import { AppError, algorithmOf, type Clock, type Digest, DigestHasher, isAppError, type Logger, type Meter, parseDigest } from '#core';
 import { type BlobBackend, type BlobStore, type DurableQueue, type ReadableBlob, readRange } from '#storage';
 import { copyDeadlineMs, statDeadlineMs, withDeadline } from './deadline.ts';
@@ -30,8 +31,7 @@ export interface PendingWriteBack {
   readonly lastError: string;
 }
 
-/** While the other owners of a blob fetch it, which takes about so long, it is not read for storage too: that would slow the push. */
-const settlePaceBytesPerMs = 100_000;
+/** While the other owners of a blob fetch it, but no longer than this, it is not read for storage too: that would slow the push. */
 const settleMsMax = 30_000;
 
 /** Reads a queued digest back. Throws `invalid-argument` for anything else. */
@@ -58,7 +58,7 @@ export class WriteBack {
     if (this.#deps.backend === undefined) return;
     await this.#deps.store.setPinned(digest, true);
     const { sizeBytes = 0 } = this.#deps.store.stat(digest) ?? {};
-    const settleMs = Math.min(settleMsMax, Math.floor(sizeBytes / settlePaceBytesPerMs));
+    const settleMs = Math.min(settleMsMax, usualIngestMs(sizeBytes));
     await this.#deps.queue.enqueue(digest, digest, { delayMs: settleMs + this.#deps.rankOf(digest) * this.#options.staggerMs });
   }
 

@@ -14,7 +14,7 @@ export {
   type ProbeMode,
 } from './health-monitor.ts';
 export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry, taggedMs } from './index-records.ts';
-export type { IngestOutcome } from './ingest.ts';
+export { type IngestOutcome, usualIngestMs } from './ingest.ts';
 export { type EnsuredBlob, MeshUpstreams, type MeshUpstreamsDeps, type UpstreamQuery } from './mesh-upstreams.ts';
 export {
   type FoundMetainfo,

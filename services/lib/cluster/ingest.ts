@@ -2,6 +2,11 @@
 import { AppError, type Clock, isAppError, toAppError } from '#core';
 import type { Member } from './types.ts';
 
+/** How long an owner usually takes to fetch a blob, in milliseconds: 10 s for each GB, on busy machines. */
+export function usualIngestMs(sizeBytes: number): number {
+  return Math.floor(sizeBytes / 100_000);
+}
+
 export interface IngestPlan {
   /** In the order in which they are asked: members in ring order, healthy ones first. */
   readonly candidates: readonly Member[];

@@ -6,7 +6,7 @@ import type { PeerOffer } from '#swarm';
 import { type Client, digestToProto, metainfoFromProto, metainfoToProto, peerToProto } from '#wire';
 import { type Answer, firstAnswer } from './first-answer.ts';
 import { type HealthListener, HealthMonitor, type ProbeMode } from './health-monitor.ts';
-import { type IngestOutcome, type IngestPlan, ingestAtOwners } from './ingest.ts';
+import { type IngestOutcome, type IngestPlan, ingestAtOwners, usualIngestMs } from './ingest.ts';
 import type { Channels, ClusterCallOptions, Member, MemberStatus } from './types.ts';
 
 export interface OriginClusterOptions {
@@ -48,9 +48,8 @@ export interface FoundMetainfo {
 /** An owner that answers is given time for connecting and syncing, and a pace below which something is broken. */
 const ingestTimeoutMsMin = 60_000;
 const ingestPaceBytesPerMs = 1024;
-/** When an owner takes longer than this over a blob, those beyond the quorum are asked as well. */
-const restAfterMsMin = 2000;
-const restPaceBytesPerMs = 100_000;
+/** When an owner takes so much longer than usual over a blob, those beyond the quorum are asked as well. */
+const lateMs = 2000;
 /** Owners answer from their own disk. */
 const localTimeoutMs = 5000;
 
@@ -192,7 +191,7 @@ export class OriginCluster implements AsyncDisposable {
     if (!isHere) return { candidates: order, replicas: this.replicas, quorum };
     const rank = order.findIndex(({ id }) => id === this.#options.self);
     const candidates = [...order.slice(rank, rank + 1), ...order.filter((_, place) => place !== rank)];
-    const restAfterMs = restAfterMsMin + Math.ceil(sizeBytes / restPaceBytesPerMs);
+    const restAfterMs = lateMs + usualIngestMs(sizeBytes);
     return { candidates, replicas: rank < this.replicas ? this.replicas : this.replicas + 1, quorum, restAfterMs };
   }
 

@@ -1,12 +1,20 @@
 import assert from 'node:assert/strict';
-import { open, truncate, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { digestOf } from '#core';
 import { HashThread } from '#storage';
 import { ThreadHasher, type ThreadHasherDeps } from '../../../services/lib/storage/hash-thread.ts';
 import { blobOf, tempDir } from '../../support/storage-fixtures.ts';
+
+async function fileOf(t: TestContext, bytes: Uint8Array): Promise<FileHandle> {
+  const path = join(await tempDir(t), 'file');
+  await writeFile(path, bytes);
+  const file = await open(path, 'r');
+  t.after(() => file.close());
+  return file;
+}
 
 test('several files at a time, read in steps of any size, have the digests and metainfo of their bytes', async (t) => {
   await using hashing = new HashThread();
@@ -87,10 +95,7 @@ test('a file that is half hashed when the thread ends is hashed from its first b
   const hashing = new HashThread();
   t.after(() => hashing[Symbol.asyncDispose]());
   const { bytes } = blobOf(1, 300_000);
-  const path = join(await tempDir(t), 'file');
-  await writeFile(path, bytes);
-  const file = await open(path, 'r');
-  t.after(() => file.close());
+  const file = await fileOf(t, bytes);
   const hasher = hashing.open({ algorithm: 'sha256', leaves: false });
   await hasher.readTo(file, 100_000);
   await hashing[Symbol.asyncDispose]();
@@ -102,10 +107,7 @@ test('a file that is half hashed when the thread ends is hashed from its first b
 test('when the thread has ended, what waits for it fails and the next file starts another', async (t) => {
   const hashing = new HashThread();
   const { bytes } = blobOf(1, 300_000);
-  const path = join(await tempDir(t), 'file');
-  await writeFile(path, bytes);
-  const file = await open(path, 'r');
-  t.after(() => file.close());
+  const file = await fileOf(t, bytes);
   const hasher = hashing.open({ algorithm: 'sha256', leaves: false });
   const reading = assert.rejects(hasher.readTo(file, bytes.byteLength), { code: 'cancelled' });
   await hashing[Symbol.asyncDispose]();

@@ -32,6 +32,12 @@ function gate(): { readonly opened: Promise<void>; readonly open: () => void } {
   return { opened, open };
 }
 
+async function blobStore(t: TestContext, clock: ManualClock): Promise<DiskBlobStore> {
+  const blobs = await DiskBlobStore.open({ root: await tempDir(t), capacityBytes: 1e9 }, { clock, logger: silentLogger, meter: nullMeter });
+  t.after(() => blobs[Symbol.asyncDispose]());
+  return blobs;
+}
+
 const thread = new HashThread({ sizeBytesMin: 1 });
 after(async () => thread[Symbol.asyncDispose]());
 
@@ -84,11 +90,7 @@ function uploadStoreTests(kind: string, hashing: HashThread | undefined): void {
 
     test('a finished upload moves into a blob store, and the commit can be asked for again', async (t) => {
       const { store, root, clock } = await setUp(t);
-      const blobs = await DiskBlobStore.open(
-        { root: await tempDir(t), capacityBytes: 1e9 },
-        { clock, logger: silentLogger, meter: nullMeter },
-      );
-      t.after(() => blobs[Symbol.asyncDispose]());
+      const blobs = await blobStore(t, clock);
       const { bytes, metainfo } = blobOf(1, 400_000);
       const { id } = await store.start(repository, {}, options);
       await store.append(repository, id, { body: chunks(bytes) }, options);
@@ -103,11 +105,7 @@ function uploadStoreTests(kind: string, hashing: HashThread | undefined): void {
 
     test('a commit can be asked for again although the blob was deleted meanwhile and the process restarted, and the bytes stay what they are', async (t) => {
       const { store, root, clock } = await setUp(t);
-      const blobs = await DiskBlobStore.open(
-        { root: await tempDir(t), capacityBytes: 1e9 },
-        { clock, logger: silentLogger, meter: nullMeter },
-      );
-      t.after(() => blobs[Symbol.asyncDispose]());
+      const blobs = await blobStore(t, clock);
       const { bytes, metainfo } = blobOf(1, 400_000);
       const { id } = await store.start(repository, {}, options);
       await store.append(repository, id, { body: chunks(bytes) }, options);
