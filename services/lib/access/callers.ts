@@ -32,6 +32,10 @@ export class RuledCaller implements Caller {
     return this.#grants.hasEverywhere('pull');
   }
 
+  get isRuledHere(): boolean {
+    return true;
+  }
+
   judge(right: Right, repository: RepositoryName): Judgement {
     if (!this.#grants.has(right, repository)) return 'denied';
     return this.#claim === undefined || claimGrants(this.#claim, right, repository) ? 'allowed' : 'unproven';
@@ -61,6 +65,10 @@ export class ClaimedCaller implements Caller {
 
   /** A claim names each repository, so it never covers those to come. */
   get mayPullAll(): boolean {
+    return false;
+  }
+
+  get isRuledHere(): boolean {
     return false;
   }
 

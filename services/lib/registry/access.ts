@@ -35,6 +35,8 @@ export interface Caller {
   mayList(repository: RepositoryName): boolean;
   /** Whether every repository may be pulled, those to come included. */
   readonly mayPullAll: boolean;
+  /** Whether rules of this registry stand behind what is unproven, so that a new token surely allows it. Nobody here knows what others issue. */
+  readonly isRuledHere: boolean;
 }
 
 /** What the evidence amounts to. Wrong credentials are no caller at all, also where nobody in particular would be let in. */
@@ -46,7 +48,7 @@ export type Identity =
 export interface Challenge {
   /** `https://host:port` of this registry as the client knows it. */
   readonly origin: string;
-  /** `repository:<name>:<actions>`; absent for the ping. */
+  /** `repository:<name>:<actions>`, several with blanks between; absent for the ping. */
   readonly scope?: string;
   readonly error?: 'invalid_token' | 'insufficient_scope';
 }
@@ -95,6 +97,7 @@ export const openAccess: AccessControl = {
       judgeCatalog: () => 'allowed',
       mayList: () => true,
       mayPullAll: true,
+      isRuledHere: true,
     },
   }),
   isOpenFor: () => true,
@@ -109,20 +112,35 @@ export interface AccessState {
   readonly origin: string;
 }
 
+/** What an operation needs. */
+export interface Demand {
+  readonly access: Access;
+  readonly repository: RepositoryName | undefined;
+  /** The repository that a mount takes its blob from. The mount is only a wish: who may not pull there uploads instead. */
+  readonly source?: RepositoryName | undefined;
+  readonly isReadOnly: boolean;
+}
+
 /** Returns the caller. Throws `unauthorized` or `denied` unless the operation is allowed. */
-export function authorise(state: AccessState, access: Access, repository: RepositoryName | undefined, isReadOnly: boolean): Caller {
+export function authorise(state: AccessState, demand: Demand): Caller {
   const { identity } = state;
+  const { access, source } = demand;
   if (identity.kind === 'refused') {
-    throw unauthorized(state, scopeOf(access, repository), identity.hadToken ? 'invalid_token' : undefined, identity.message);
+    throw unauthorized(state, scopeOf(demand), identity.hadToken ? 'invalid_token' : undefined, identity.message);
   }
   const { caller } = identity;
-  const judgement = judge(state, caller, access, repository, isReadOnly);
-  if (judgement === 'allowed') return caller;
+  const judgement = judge(state, caller, demand);
+  if (judgement === 'allowed' && !(source !== undefined && isWorthAsking(caller, source))) return caller;
   if (judgement === 'denied' && !caller.isAnonymous) {
     throw new RegistryError('denied', 'requested access to the resource is denied; ask the operator of the registry for it');
   }
   const error = caller.hasToken && access !== 'none' ? 'insufficient_scope' : undefined;
-  throw unauthorized(state, scopeOf(access, repository), error, 'authentication required; log in and try again');
+  throw unauthorized(state, scopeOf(demand), error, 'authentication required; log in and try again');
+}
+
+/** Whether another token would surely mount from `source` and this one does not. Clients that learn from challenges never ask for it before. */
+function isWorthAsking(caller: Caller, source: RepositoryName): boolean {
+  return caller.isRuledHere && !caller.mayPullAll && caller.judge('pull', source) === 'unproven';
 }
 
 /** The refusal of a request without the right credentials, with the challenge that tells how to get them. */
@@ -136,13 +154,7 @@ export function unauthorized(
   return new RegistryError('unauthorized', message, { headers: { 'www-authenticate': control.challenge(challenge) } });
 }
 
-function judge(
-  { control }: AccessState,
-  caller: Caller,
-  access: Access,
-  repository: RepositoryName | undefined,
-  isReadOnly: boolean,
-): Judgement {
+function judge({ control }: AccessState, caller: Caller, { access, repository, isReadOnly }: Demand): Judgement {
   if (access === 'catalog') {
     // A client learns from the refusal that logging in may show it more.
     return caller.isAnonymous && !caller.hasToken && !control.isOpenFor(['pull']) ? 'denied' : caller.judgeCatalog();
@@ -155,14 +167,17 @@ function judge(
   return repository === undefined ? 'denied' : caller.judge(access, repository);
 }
 
-/** The scope a client should ask its token for. */
-function scopeOf(access: Access, repository: RepositoryName | undefined): string | undefined {
+/** The scopes a client should ask its token for, with blanks between. */
+function scopeOf({ access, repository, source }: Demand): string | undefined {
   switch (access) {
     case 'none':
       return undefined;
     case 'catalog':
       return 'registry:catalog:*';
-    default:
-      return repository === undefined ? undefined : `repository:${repository}:${access === 'push' ? 'pull,push' : access}`;
+    default: {
+      if (repository === undefined) return undefined;
+      const own = `repository:${repository}:${access === 'push' ? 'pull,push' : access}`;
+      return source === undefined || source === repository ? own : `${own} repository:${source}:pull`;
+    }
   }
 }

@@ -1,4 +1,5 @@
 /** Which operation a request is, and the access it needs. The table below is the whole surface. */
+import type { RepositoryName } from '#core';
 import { type Access, authorise } from './access.ts';
 import { type Answer, okJson } from './answer.ts';
 import { deleteBlob, readBlob } from './blobs.ts';
@@ -8,10 +9,12 @@ import { listReferrers, listRepositories, listTags } from './lists.ts';
 import { deleteManifest, readManifest, writeManifest } from './manifests.ts';
 import type { Target } from './router.ts';
 import { grantByForm, grantByQuery } from './token-endpoint.ts';
-import { appendUpload, cancelUpload, finishUpload, startUpload, statUpload } from './uploads.ts';
+import { appendUpload, cancelUpload, finishUpload, mountSourceOf, startUpload, statUpload } from './uploads.ts';
 
 interface Operation<T> {
   readonly access: Access;
+  /** A repository that it reads from besides. */
+  readonly source?: (call: Call) => RepositoryName | undefined;
   readonly handle: (call: AllowedCall, target: T, surface: Surface) => Promise<Answer>;
 }
 
@@ -50,7 +53,11 @@ const blob: Operations<Of<'blob'>> = {
 };
 
 const uploads: Operations<Of<'uploads'>> = {
-  POST: { access: 'push', handle: (call, target, surface) => startUpload(call, repositoryOf(target.name), surface) },
+  POST: {
+    access: 'push',
+    source: mountSourceOf,
+    handle: (call, target, surface) => startUpload(call, repositoryOf(target.name), surface),
+  },
 };
 
 const upload: Operations<Of<'upload'>> = {
@@ -95,7 +102,12 @@ async function run<T extends Target>(call: Call, target: T, surface: Surface, op
   if (operation === undefined) {
     throw methodUnsupported(Object.keys(operations).filter((method) => surface.store.writer !== undefined || isRead(method)));
   }
-  const caller = authorise(call.access, operation.access, repository, surface.store.writer === undefined);
+  const caller = authorise(call.access, {
+    access: operation.access,
+    repository,
+    source: operation.source?.(call),
+    isReadOnly: surface.store.writer === undefined,
+  });
   return operation.handle({ ...call, caller }, target, surface);
 }
 

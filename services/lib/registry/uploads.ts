@@ -39,6 +39,12 @@ export async function startUpload(call: AllowedCall, repository: RepositoryName,
   return accepted(sessionHeaders(repository, session));
 }
 
+/** The repository that a `POST` wants to mount from, where that is one at all. */
+export function mountSourceOf({ query }: Call): RepositoryName | undefined {
+  const from = query.get('from');
+  return query.get('mount') !== undefined && from !== undefined && isRepositoryName(from) ? from : undefined;
+}
+
 /** `GET` and `HEAD`: how far the session is. */
 export async function statUpload(call: Call, key: UploadKey, surface: Surface): Promise<Answer> {
   const session = await writerOf(surface).statUpload(key.repository, knownId(key.id), call);
@@ -137,13 +143,14 @@ function chunkRangeOf(call: Call): Omit<UploadChunk, 'body'> | undefined {
 
 /**
  * Every failure of a mount becomes an ordinary upload: containerd gives up the whole push when a mount is refused. A `from` that is
- * no repository name has no blob, and what the caller may not pull is as good as absent.
+ * no repository name has no blob, and what the caller may not pull is as good as absent. (A token that only leaves out what its owner may pull has
+ * been sent back for a better one before.)
  */
 async function tryMount(call: AllowedCall, repository: RepositoryName, digest: Digest, surface: Surface): Promise<boolean> {
-  const from = call.query.get('from');
-  if (from !== undefined && !isRepositoryName(from)) return false;
-  // Without a source any repository would do, so the caller must be allowed to pull them all.
-  const mayRead = from === undefined ? call.caller.mayPullAll : call.caller.judge('pull', from) === 'allowed';
+  const from = mountSourceOf(call);
+  if (from === undefined && call.query.get('from') !== undefined) return false;
+  // Without a source any repository would do, so the caller must be allowed to pull them all, and may then name one too.
+  const mayRead = call.caller.mayPullAll || (from !== undefined && call.caller.judge('pull', from) === 'allowed');
   if (!mayRead) return false;
   try {
     return await writerOf(surface).mountBlob(repository, digest, from, call);

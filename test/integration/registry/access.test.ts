@@ -8,10 +8,11 @@ import { decodeJwt } from 'jose';
 import { z } from 'zod';
 import { accessPart, type OpenedAccess, openAccessControl } from '#access';
 import { digestOf, type ImageReader, parseRepositoryName, silentLogger } from '#core';
-import { openAccess } from '#registry';
+import { type AccessControl, openAccess } from '#registry';
 import { parseConfig } from '#runtime';
 import { ManualClock } from '#test/support/manual-clock';
 import { tempDir } from '#test/support/temp';
+import { ClaimedCaller } from '../../../services/lib/access/callers.ts';
 import { codeOf, type Harness, imageType, pushImage, type Reply, startHarness } from './harness.ts';
 
 const root = tempDir('access');
@@ -263,6 +264,37 @@ describe('mounts', () => {
     assert.equal((await mount('team/app', blob, undefined, rows[0] ?? '')).status, 202);
     const reply = await withToken('HEAD', `/v2/team/app/blobs/${blob}`, rows[0] ?? '');
     assert.equal(reply.status, 404);
+  });
+
+  test('a token that leaves out a source its owner may pull is sent back for both scopes', async () => {
+    const { blob } = await seed('team/base');
+    const scopes = 'repository:team/app:pull,push repository:team/base:pull';
+    const poor = await tokenOf('alice', 'repository:team/app:pull,push');
+    assertChallenge(await mount('team/app', blob, 'team/base', poor), `,scope="${scopes}",error="insufficient_scope"`);
+    assert.equal((await mount('team/app', blob, 'team/base', await tokenOf('alice', scopes))).status, 201);
+  });
+
+  test('the challenge of a mount without any token names both scopes, so that one token is enough', async () => {
+    const { blob } = await seed('team/base');
+    const path = `/v2/team/app/blobs/uploads/?mount=${blob}&from=`;
+    assertChallenge(await harness.ask('POST', `${path}team/base`), ',scope="repository:team/app:pull,push repository:team/base:pull"');
+    assertChallenge(await harness.ask('POST', `${path}team/app`), ',scope="repository:team/app:pull,push"');
+    assertChallenge(await harness.ask('POST', `${path}NO%22NAME`), ',scope="repository:team/app:pull,push"');
+  });
+
+  test('who may pull everything names a source without a scope for it, as it could have left the source out', async () => {
+    const { blob } = await seed('private/base');
+    const token = await tokenOf('admin', 'repository:team/app:pull,push');
+    assert.equal((await mount('team/app', blob, 'private/base', token)).status, 201);
+  });
+
+  test('a token of another issuer is never sent back: nobody here knows whether that would help', async () => {
+    const claim = [{ type: 'repository', name: 'team/app', actions: ['pull', 'push'] }];
+    const caller = new ClaimedCaller({ kind: 'token', name: 'ci', groups: [] }, claim);
+    const access: AccessControl = { ...openAccess, identify: async () => ({ kind: 'caller', caller }) };
+    await using other = await startHarness({ access });
+    const reply = await other.ask('POST', `/v2/team/app/blobs/uploads/?mount=${digestOf(Buffer.from('x'))}&from=team/base`);
+    assert.equal(reply.status, 202);
   });
 
   test('without a source only who may pull everything mounts', async () => {
