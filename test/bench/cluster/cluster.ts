@@ -70,9 +70,14 @@ export class BenchCluster implements AsyncDisposable {
     return this.nodes.filter((node) => node.role === role);
   }
 
+  /** Returns when every owner has it: a push is acknowledged before the last of them, which would fetch the rest over a limited link, as one host more. */
   async push(blob: BenchBlob): Promise<void> {
     const [proxy] = this.nodesOf('proxy');
     await pushStream(proxy?.registry ?? '', repository, blob);
+    await this.#until(`${this.#scenario.replicas} origins have ${blob.name}`, async () => {
+      const transfers = await Promise.all(this.nodesOf('origin').map(async (node) => this.transfer(node, blob)));
+      return transfers.filter((transfer) => transfer?.complete === true).length >= this.#scenario.replicas;
+    });
   }
 
   /** The proxy leaves, so that the origins alone seed; then every cable is limited. */

@@ -58,9 +58,6 @@ export function planCluster(directory: string, seeds: readonly NodeSeed[], addre
         return { origins: mesh.origins };
       case 'build-index':
         return { index: { directory: join(directory, 'data', id) } };
-      case 'proxy':
-        // A push is over when every owner has it, so that nothing is still under way when the clock starts.
-        return { ...registry, ...store(id), ...mesh, writeQuorum: origins.replicas };
       default:
         return { ...registry, ...store(id), ...mesh };
     }
