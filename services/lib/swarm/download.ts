@@ -15,6 +15,7 @@ import { RequestLedger } from './request-ledger.ts';
 import { choosePiece, movedWindow, type ReaderWindow, type RequestView } from './requester.ts';
 import { SourceCounts } from './source-counts.ts';
 import type { CloseReason, PeerOffer, ReaderId, RefusalReason } from './types.ts';
+import { Yielding } from './yielding.ts';
 
 interface Writing {
   readonly peer: PeerId;
@@ -37,6 +38,7 @@ export class Download implements Taker, RequestView {
   readonly announcer: Announcer;
   readonly #gathering: Gathering;
   readonly pressure: Pressure;
+  readonly yielding: Yielding;
   readonly links: OutboundLink[] = [];
   readonly readers = new Map<ReaderId, ReaderWindow>();
   readonly sources = new SourceCounts();
@@ -61,6 +63,7 @@ export class Download implements Taker, RequestView {
     });
     this.candidates = new CandidateList(context.self, context.rng);
     this.pressure = new Pressure(metainfo, this.picker, context.intake);
+    this.yielding = new Yielding(context, metainfo.sizeBytes);
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;
     this.announcer = new Announcer(metainfo.digest, context);
@@ -77,8 +80,7 @@ export class Download implements Taker, RequestView {
   }
 
   get owingLinkMax(): number {
-    const yields = this.#context.downloadCount > 1 && this.#context.isPressed(this.metainfo.sizeBytes);
-    return owingLinkMax(this.picker, this.#context.downloadCount, yields, this.options);
+    return owingLinkMax(this.picker, this.#context.downloadCount, this.options);
   }
 
   sizeOf(piece: number): number {
@@ -200,6 +202,7 @@ export class Download implements Taker, RequestView {
 
   #askOne(link: OutboundLink, nowMs: number): boolean {
     if (!link.isAskable(nowMs) || this.#context.draining || this.pausedUntilMs > nowMs) return false;
+    if (!this.yielding.mayAsk(this.ledger.requestCount, nowMs)) return false;
     const askedCount = link.requests.length;
     if (askedCount >= this.options.requestQueuePerLink / 2) return false;
     if (askedCount > 0 && link.turnCount >= turnPieces && this.ledger.owingLinkCount >= this.owingLinkMax) return false;
@@ -247,6 +250,7 @@ export class Download implements Taker, RequestView {
     if (request !== undefined) {
       link.inFlightBytes -= request.sizeBytes;
       link.pace.arrived(sizeBytes, request.askedMs, nowMs);
+      this.yielding.arrived(request.askedMs, nowMs);
     }
     const missing = this.picker.isPiece(piece) && (this.picker.isOpen(piece) || this.picker.isRequested(piece));
     if (!known || !this.picker.isPiece(piece) || sizeBytes !== this.sizeOf(piece)) {

@@ -38,14 +38,12 @@ export function isMuchSmaller(sizeBytes: number, thanBytes: number): boolean {
 /** Who has nothing to pass on owes on so few links: what comes first should go to many, and more would wait in queues elsewhere. */
 const owingLinksAtFirst = 2;
 
-/** Links of a download that owe pieces at once; it shares with `downloadCount` downloads, itself included, and `yields` to a much smaller one. */
+/** Links of a download that owe pieces at once; it shares with `downloadCount` downloads, itself included. */
 export function owingLinkMax(
   { pieceCount, verifiedCount }: { readonly pieceCount: number; readonly verifiedCount: number },
   downloadCount: number,
-  yields: boolean,
   { owingLinksPerBlob }: SwarmOptions,
 ): number {
-  if (yields) return 1;
   if (verifiedCount === 0) return Math.min(owingLinksPerBlob, owingLinksAtFirst);
   const share = Math.max(placesMin, Math.ceil(owingLinksPerBlob / Math.max(1, downloadCount)));
   return Math.min(owingLinksPerBlob, share, forPieces(pieceCount));

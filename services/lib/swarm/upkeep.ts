@@ -93,6 +93,7 @@ function exchangeUseless(download: Download, context: SwarmContext, nowMs: numbe
 }
 
 function noticeStall(download: Download, context: SwarmContext, nowMs: number): void {
+  if (download.yielding.isResting(nowMs)) download.progressMs = nowMs;
   const idleMs = nowMs - download.progressMs;
   if (idleMs < context.options.stallAfterMs * (download.stallCount + 1)) return;
   download.stallCount += 1;

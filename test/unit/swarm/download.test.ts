@@ -573,27 +573,52 @@ test('most of the links do not wait for a tracker that has gone', () => {
   assert.equal(of(engine.pass(400), 'dial').length, 15);
 });
 
-test('while a much smaller blob is wanted too, a large one owes on one link; but only until as many bytes have come beside it as it has', () => {
+test('beside a much smaller blob a large one asks for a piece at a time and rests; but only until as many bytes have come beside it as it has', () => {
   const engine = new Engine({ windowStartPieces: 1 }, 280);
+  const { digest } = engine.blob;
   const small = blobOf('small', 4);
   engine.want();
   engine.want(new Bitfield(4), small);
-  const links = Array.from({ length: 12 }, (_, at) => engine.connect(`agent/${at}`));
-  const owing = (): readonly (readonly [number, number])[] => {
-    const snapshots = engine.swarm.links().filter(({ digest, inFlightCount }) => digest === engine.blob.digest && inFlightCount > 0);
-    return snapshots.map(({ link, inFlightCount }) => [link, inFlightCount] as const);
+  const queues = new Map<number, number[]>();
+  const note = (effects: readonly Effect[]): void => {
+    for (const { link, pieces: more } of of(effects, 'request')) queues.set(link, [...(queues.get(link) ?? []), ...more]);
   };
-  assert.equal(owing().length, 1);
+  for (let at = 0; at < 12; at += 1) note(engine.connect(`agent/${at}`).effects);
+  note(engine.apply({ type: 'reader-moved', digest, reader: 1, firstPiece: 0, endPiece: 4 }));
+  const owing = () => engine.swarm.links().filter((link) => link.digest === digest && link.inFlightCount > 0);
   const second = engine.connect('agent/small', Bitfield.full(4), small);
   assert.equal(asked(second.effects).length, 1, 'the small one asks');
-  const queues = new Map(links.map(({ link, effects }) => [link, asked(effects)]));
   for (let count = 0; count < 4; count += 1) {
-    assert.equal(owing().length, 1, `${count} pieces came meanwhile`);
-    const [link] = owing()[0] ?? [-1];
-    engine.nowMs += 10;
-    const effects = engine.deliver(link, queues.get(link)?.shift() ?? -1);
-    for (const { link: asking, pieces: more } of of(effects, 'request')) queues.get(asking)?.push(...more);
+    assert.deepEqual(
+      owing().map(({ inFlightCount }) => inFlightCount),
+      [1],
+      `${count} pieces came meanwhile, and a reader waits`,
+    );
+    const [{ link } = { link: -1 }] = owing();
+    note(engine.pass(400));
+    note(engine.deliver(link, queues.get(link)?.shift() ?? -1));
+    if (count === 3) break;
+    const sinceMs = engine.nowMs;
+    while (owing().length === 0) note(engine.pass(10));
+    const restedMs = engine.nowMs - sinceMs;
+    assert.ok(restedMs >= 3 * 400 && restedMs <= 3 * 400 + 270, `rested ${restedMs} ms: three times as long as the piece took`);
   }
-  engine.pass(500);
+  note(engine.pass(500));
   assert.equal(owing().length, 5, 'its sources are slow: nobody waits for them any longer');
+});
+
+test('a download that rests beside a smaller one does not blame its links', () => {
+  const engine = new Engine({ windowStartPieces: 1, stallAfterMs: 3000, slowAfterMs: 60_000 }, 280);
+  const small = blobOf('small', 60);
+  engine.want();
+  const { link, effects } = engine.connect('agent/0');
+  engine.want(new Bitfield(60), small);
+  engine.pass(2000);
+  engine.deliver(link, asked(effects)[0] ?? -1);
+  assert.deepEqual(
+    of(engine.pass(5500), 'stalled')
+      .map((stalled) => stalled.digest)
+      .filter((digest) => digest === engine.blob.digest),
+    [],
+  );
 });
