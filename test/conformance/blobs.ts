@@ -5,19 +5,19 @@ import { type Algorithm, type Content, contentOf, randomContent } from './conten
 import {
   blobPath,
   checkCreated,
-  chunkHeaders,
   deleteBlob,
   getBlob,
   headBlob,
   pushBlob,
   pushBody,
+  sendChunks,
   startSession,
   uploadsPath,
   waysOfPushing,
 } from './push-blob.ts';
 import { checkRanges } from './ranges.ts';
 import { type Check, Skip } from './recorder.ts';
-import { checkHeader, locationOf, type Registry } from './registry.ts';
+import { type Ask, locationOf, type Registry } from './registry.ts';
 
 export interface BlobChecks {
   readonly registry: Registry;
@@ -28,7 +28,8 @@ export interface BlobChecks {
   readonly check: Check;
 }
 
-const chunkBytes = 1024;
+/** Two chunks of 1024 bytes and one that is shorter. */
+const threeChunks = 3067;
 
 export async function checkBlobs(context: BlobChecks): Promise<void> {
   const { registry, repository, algorithm, check } = context;
@@ -45,9 +46,10 @@ export async function checkBlobs(context: BlobChecks): Promise<void> {
     await registry.expect(404, 'GET', session);
     await registry.expect(404, 'PATCH', session, { body: Buffer.from('late') });
   });
+  await check('post cancel (dev)/blob-delete', async () => deleteBlob(registry, repository, randomContent(512, algorithm)));
   for (const putLast of [false, true]) {
     const name = putLast ? 'chunked multi and put chunk' : 'chunked multi';
-    await pushAndRead(context, name, randomContent(3067, algorithm), async (content) => pushChunks(context, content, putLast));
+    await pushAndRead(context, name, randomContent(threeChunks, algorithm), async (content) => pushChunks(context, content, putLast));
   }
   await chunksOutOfOrder(context, pushAndRead);
   await checkRanges({ ...context, prefix: 'range requests' });
@@ -61,6 +63,7 @@ export async function checkBlobs(context: BlobChecks): Promise<void> {
       );
     }
   }
+  await checkEmptyBodies(context);
   await checkBadDigests(context);
 }
 
@@ -89,8 +92,8 @@ async function checkMounts(context: BlobChecks): Promise<void> {
       const query = { mount: content.digest, ...(anonymous ? {} : { from: otherRepository }) };
       const reply = await registry.expect([201, 202], 'POST', uploadsPath(repository), { query });
       if (reply.status === 201) return checkCreated(registry, reply, content);
-      const put = await registry.ask('PUT', locationOf(reply), { query: { digest: content.digest }, body: content.bytes });
-      await checkCreated(registry, put, content);
+      const ask = { query: { digest: content.digest }, body: content.bytes };
+      await checkCreated(registry, await registry.ask('PUT', locationOf(reply), ask), content);
       throw new Skip('the blob was not mounted but had to be pushed again');
     });
     await check(`${name}/blob-delete in the other repository`, async () => deleteBlob(registry, otherRepository, content));
@@ -103,26 +106,37 @@ async function checkMounts(context: BlobChecks): Promise<void> {
   });
 }
 
-async function pushChunks({ registry, repository }: BlobChecks, { digest, bytes }: Content, putLast: boolean): Promise<void> {
-  let session = await startSession(registry, repository);
-  for (let from = 0; from < bytes.byteLength; from += chunkBytes) {
-    const chunk = bytes.subarray(from, from + chunkBytes);
-    const headers = chunkHeaders(from, chunk);
-    const end = from + chunk.byteLength;
-    if (putLast && end === bytes.byteLength) {
-      return checkCreated(registry, await registry.ask('PUT', session, { query: { digest }, body: chunk, headers }), { digest, bytes });
-    }
-    const reply = await registry.expect(202, 'PATCH', session, { body: chunk, headers });
-    checkHeader(reply, 'range', `0-${end - 1}`, true);
-    session = locationOf(reply);
+async function pushChunks({ registry, repository }: BlobChecks, content: Content, keepLast: boolean): Promise<void> {
+  const { session, last } = await sendChunks(registry, repository, content.bytes, { keepLast });
+  await checkCreated(registry, await registry.ask('PUT', session, { ...last, query: { digest: content.digest } }), content);
+}
+
+/** What has no bytes is sent in every way there is: with a length, without one, and not at all. */
+async function checkEmptyBodies(context: BlobChecks): Promise<void> {
+  const { registry, repository, algorithm } = context;
+  const empty = contentOf(Buffer.alloc(0), algorithm);
+  const { digest } = empty;
+  const asks: readonly (readonly [string, Ask])[] = [
+    ['with a length of zero', { body: empty.bytes, headers: { 'content-type': 'application/octet-stream' } }],
+    ['without a body', {}],
+  ];
+  for (const [name, ask] of asks) {
+    await pushAndRead(context, `empty post only ${name}`, empty, async () =>
+      checkCreated(registry, await registry.ask('POST', uploadsPath(repository), { ...ask, query: { digest } }), empty),
+    );
+    await pushAndRead(context, `empty post+put ${name}`, empty, async () => pushWith(context, empty, ask));
   }
-  await checkCreated(registry, await registry.ask('PUT', session, { query: { digest } }), { digest, bytes });
+}
+
+async function pushWith({ registry, repository }: BlobChecks, content: Content, ask: Ask): Promise<void> {
+  const session = await startSession(registry, repository);
+  await checkCreated(registry, await registry.ask('PUT', session, { ...ask, query: { digest: content.digest } }), content);
 }
 
 /** A body that is five bytes too long for its digest must be refused, and must not appear. */
 async function checkBadDigests({ registry, repository, algorithm, check }: BlobChecks): Promise<void> {
   const spoiled = (): Content => {
-    const { digest, bytes } = randomContent(512, algorithm);
+    const { digest, bytes } = randomContent(threeChunks, algorithm);
     return { digest, bytes: Buffer.concat([bytes, Buffer.from('extra')]) };
   };
   for (const way of waysOfPushing) {
@@ -133,12 +147,12 @@ async function checkBadDigests({ registry, repository, algorithm, check }: BlobC
       await registry.expect(404, 'HEAD', blobPath(repository, content.digest));
     });
   }
-  await check('bad digest chunked and put chunk', async () => {
-    const { digest, bytes } = spoiled();
-    const [head, tail] = [bytes.subarray(0, 256), bytes.subarray(256)];
-    const session = await startSession(registry, repository);
-    const patched = await registry.expect(202, 'PATCH', session, { body: head, headers: chunkHeaders(0, head) });
-    await registry.expect(400, 'PUT', locationOf(patched), { query: { digest }, body: tail, headers: chunkHeaders(256, tail) });
-    await registry.expect(404, 'HEAD', blobPath(repository, digest));
-  });
+  for (const keepLast of [false, true]) {
+    await check(keepLast ? 'bad digest chunked and put chunk' : 'bad digest chunked multi', async () => {
+      const { digest, bytes } = spoiled();
+      const { session, last } = await sendChunks(registry, repository, bytes, { keepLast });
+      await registry.expect(400, 'PUT', session, { ...last, query: { digest } });
+      await registry.expect(404, 'HEAD', blobPath(repository, digest));
+    });
+  }
 }

@@ -26,8 +26,10 @@ async function push(registry: Registry, repository: string, { digest, bytes }: C
     const from = index * chunkBytes;
     const isLast = index === wrongStarts.length - 1;
     const wrong = bytes.subarray(wrongStart, wrongStart + chunkBytes);
-    const asPut = putLast && (isLast || wrongStart + chunkBytes >= bytes.byteLength);
-    await tryWrong(registry, { session, digest, wrong, wrongStart, asPut, offsetBytes: from });
+    const isWrongLast = wrongStart + chunkBytes >= bytes.byteLength;
+    // What ends the blob is sent by PUT there, and before the last chunk the start is tried both ways.
+    const methods = putLast && isWrongLast ? ['PUT'] : putLast && isLast ? ['PATCH', 'PUT'] : ['PATCH'];
+    for (const method of methods) session = await tryWrong(registry, { session, digest, wrong, wrongStart, method, offsetBytes: from });
     const chunk = bytes.subarray(from, from + chunkBytes);
     const headers = chunkHeaders(from, chunk);
     if (putLast && isLast) {
@@ -44,14 +46,17 @@ interface WrongChunk {
   readonly digest: string;
   readonly wrong: Buffer;
   readonly wrongStart: number;
-  readonly asPut: boolean;
+  readonly method: string;
   readonly offsetBytes: number;
 }
 
-async function tryWrong(registry: Registry, { session, digest, wrong, wrongStart, asPut, offsetBytes }: WrongChunk): Promise<void> {
-  const query = asPut ? { digest } : {};
-  await registry.expect(416, asPut ? 'PUT' : 'PATCH', session, { body: wrong, headers: chunkHeaders(wrongStart, wrong), query });
+/** Sends it, asks at the very same address how far the session is, and returns where that says it goes on. */
+async function tryWrong(registry: Registry, { session, digest, wrong, wrongStart, method, offsetBytes }: WrongChunk): Promise<string> {
+  const query = method === 'PUT' ? { digest } : {};
+  await registry.expect(416, method, session, { body: wrong, headers: chunkHeaders(wrongStart, wrong), query });
   const status = await registry.expect(204, 'GET', session, { query });
-  assert.ok(locationOf(status).includes('/blobs/uploads/'));
   checkHeader(status, 'range', `0-${Math.max(0, offsetBytes - 1)}`, true);
+  const next = locationOf(status);
+  assert.ok(next.includes('/blobs/uploads/'), next);
+  return next;
 }

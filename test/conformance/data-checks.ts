@@ -49,6 +49,9 @@ export async function pushDataSet({ registry, repository, check }: DataContext, 
   }
 }
 
+/** Go's clients send each type they take in a line of its own. */
+const manifestAccept = { accept: [mediaTypes.index, mediaTypes.manifest] };
+
 /** Pushes a manifest without saying its length; its Location must return it exactly. */
 async function putManifest(
   registry: Registry,
@@ -61,9 +64,9 @@ async function putManifest(
   const headers = { 'content-type': mediaType };
   const query = tagParameters.length === 0 ? {} : { tag: tagParameters };
   const reply = await registry.expect(201, 'PUT', manifestPath(repository, reference), { body: bytes, chunked: true, headers, query });
-  checkHeader(reply, 'docker-content-digest', manifest.digest);
-  if (subject !== undefined) checkHeader(reply, 'oci-subject', subject, true);
-  const got = await registry.expect(200, 'GET', locationOf(reply));
+  checkHeader(reply, 'docker-content-digest', manifest.digest, true);
+  assert.equal(reply.headers['oci-subject'], subject, 'OCI-Subject');
+  const got = await registry.expect(200, 'GET', locationOf(reply), { headers: manifestAccept });
   checkManifest(got, manifest);
   return reply;
 }
@@ -102,14 +105,14 @@ export async function readDataSet({ registry, repository, check }: DataContext, 
     for (const { kind, reference } of referencesOf(manifest)) {
       const path = manifestPath(repository, reference);
       await check(`${set.name}/head/manifest ${index + 1} ${kind}`, async () => {
-        const reply = await registry.expect(200, 'HEAD', path);
+        const reply = await registry.expect(200, 'HEAD', path, { headers: manifestAccept });
         checkManifest({ ...reply, body: manifest.bytes }, manifest);
         assert.equal(reply.body.byteLength, 0);
       });
       await check(`${set.name}/pull/manifest ${index + 1} ${kind}`, async () => {
         // Clients accept one type or all of them; what is stored is served either way.
-        for (const accept of [manifest.mediaType, '*/*', mediaTypes.config]) {
-          checkManifest(await registry.expect(200, 'GET', path, { headers: { accept } }), manifest);
+        for (const headers of [manifestAccept, ...[manifest.mediaType, '*/*', mediaTypes.config].map((accept) => ({ accept }))]) {
+          checkManifest(await registry.expect(200, 'GET', path, { headers }), manifest);
         }
       });
     }
@@ -120,19 +123,25 @@ export async function readDataSet({ registry, repository, check }: DataContext, 
   }
 }
 
-/** In the reverse order of the pushes; what is deleted is gone at once. */
+/** The tags first, then the manifests in the reverse order of their pushes; what is deleted is gone at once. */
 async function deleteDataSet({ registry, repository, check }: DataContext, set: DataSet): Promise<void> {
-  for (const [index, manifest] of [...set.manifests.entries()].reverse()) {
-    for (const { kind, reference } of [...referencesOf(manifest)].reverse()) {
+  const reversed = [...set.manifests.entries()].reverse();
+  const gone = async (path: string): Promise<void> => {
+    await registry.expect(202, 'DELETE', path);
+    await registry.expect(404, 'HEAD', path, { headers: manifestAccept });
+    await registry.expect(404, 'DELETE', path);
+  };
+  for (const [index, manifest] of reversed) {
+    for (const { kind, reference } of referencesOf(manifest).slice(1)) {
       await check(`${set.name}/delete/manifest ${index + 1} ${kind}`, async () => {
-        const path = manifestPath(repository, reference);
-        await registry.expect(202, 'DELETE', path);
-        await registry.expect(404, 'HEAD', path);
-        if (reference === manifest.digest) return;
+        await gone(manifestPath(repository, reference));
         await registry.expect(200, 'HEAD', manifestPath(repository, manifest.digest));
         assert.ok(!(await tagsOf(registry, repository)).includes(reference), 'the tag is still listed');
       });
     }
+  }
+  for (const [index, { digest }] of reversed) {
+    await check(`${set.name}/delete/manifest ${index + 1} by digest`, async () => gone(manifestPath(repository, digest)));
   }
   for (const [index, blob] of set.blobs.entries()) {
     await check(`${set.name}/delete/blob ${index + 1}`, async () => deleteBlob(registry, repository, blob));
@@ -147,18 +156,26 @@ export async function checkInvalid({ registry, repository, check }: DataContext)
   for (const [index, blob] of blobs.entries()) {
     await check(`bad-digest-image/push/blob ${index + 1}`, async () => pushBlob(registry, repository, 'post+put', blob));
   }
-  for (const manifest of manifests) {
-    const headers = { 'content-type': manifest.mediaType };
+  for (const { digest, bytes, mediaType } of manifests) {
+    const ask = { headers: { 'content-type': mediaType }, chunked: true };
     await check('bad-digest-image/push/manifest', async () => {
-      const body = Buffer.concat([manifest.bytes, Buffer.from('  ')]);
-      await registry.expect(400, 'PUT', manifestPath(repository, manifest.digest), { body, headers });
-      for (const digest of [manifest.digest, digestOf(body)]) await registry.expect(404, 'HEAD', manifestPath(repository, digest));
+      const body = Buffer.concat([bytes, Buffer.from('  ')]);
+      await registry.expect(400, 'PUT', manifestPath(repository, digest), { ...ask, body });
+      for (const each of [digest, digestOf(body)]) await registry.expect(404, 'HEAD', manifestPath(repository, each));
+    });
+    await check('bad-digest-image/tag-list', async () => {
+      await registry.expect([200, 404], 'GET', `/v2/${repository}/tags/list`);
+    });
+    await check('bad-digest-image/delete/manifest', async () => {
+      await registry.expect(404, 'DELETE', manifestPath(repository, digest));
     });
     await check('invalid-digest-format/manifest-put', async () => {
-      await registry.expect(400, 'PUT', manifestPath(repository, 'sha256:baddigeststring'), { body: manifest.bytes, headers });
+      await registry.expect(400, 'PUT', manifestPath(repository, 'sha256:baddigeststring'), { ...ask, body: bytes });
     });
   }
   for (const [index, blob] of blobs.entries()) {
+    await check(`bad-digest-image/head/blob ${index + 1}`, async () => headBlob(registry, repository, blob));
+    await check(`bad-digest-image/pull/blob ${index + 1}`, async () => getBlob(registry, repository, blob));
     await check(`bad-digest-image/delete/blob ${index + 1}`, async () => deleteBlob(registry, repository, blob));
   }
   await checkMissing({ registry, repository, check });
@@ -168,12 +185,12 @@ export async function checkInvalid({ registry, repository, check }: DataContext)
 export async function checkMissing({ registry, repository, check }: DataContext): Promise<void> {
   const missing: Content = { bytes: Buffer.alloc(0), digest: digestOf(Buffer.from(`missing in ${repository}`)) };
   await check('missing-manifest/by-digest', async () => {
-    await registry.expect(404, 'GET', manifestPath(repository, missing.digest));
+    await registry.expect(404, 'GET', manifestPath(repository, missing.digest), { headers: manifestAccept });
   });
   await check('missing-manifest/by-tag', async () => {
-    await registry.expect(404, 'GET', manifestPath(repository, 'no-such-tag'));
+    await registry.expect(404, 'GET', manifestPath(repository, 'no-such-tag'), { headers: manifestAccept });
   });
   await check('invalid-digest-format/manifest-get', async () => {
-    await registry.expect([400, 404], 'GET', manifestPath(repository, 'sha256:baddigeststring'));
+    await registry.expect([400, 404], 'GET', manifestPath(repository, 'sha256:baddigeststring'), { headers: manifestAccept });
   });
 }

@@ -64,13 +64,11 @@ export class DataSetBuilder {
   }
 
   /** A config nobody pushed before. */
-  config(fields: Readonly<Record<string, unknown>> = {}): Descriptor {
+  config(fields: Readonly<Record<string, unknown>> = {}, { isInline = false }: { readonly isInline?: boolean } = {}): Descriptor {
     const nonce = randomContent(8).digest;
     const diffIds = { type: 'layers', diff_ids: [] };
-    return this.#keep(
-      jsonContent({ os: 'linux', architecture: 'amd64', rootfs: diffIds, author: nonce, ...fields }, this.#algorithm),
-      mediaTypes.config,
-    );
+    const content = jsonContent({ os: 'linux', architecture: 'amd64', rootfs: diffIds, author: nonce, ...fields }, this.#algorithm);
+    return this.#keep(content, mediaTypes.config, isInline ? dataOf(content) : {});
   }
 
   /** The two bytes `{}` that artifacts have for want of a config. */
@@ -81,7 +79,7 @@ export class DataSetBuilder {
   /** A blob whose descriptor carries its bytes. */
   inline(mediaType: string): Descriptor {
     const content = randomContent(64, this.#algorithm);
-    return this.#keep(content, mediaType, { data: content.bytes.toString('base64') });
+    return this.#keep(content, mediaType, dataOf(content));
   }
 
   /** A descriptor of a blob that is never pushed. */
@@ -122,4 +120,9 @@ export class DataSetBuilder {
     });
     return descriptorOf(content, mediaType, artifactType === undefined ? {} : { artifactType });
   }
+}
+
+/** The field of a descriptor that carries the bytes themselves. */
+function dataOf({ bytes }: Content): { readonly data: string } {
+  return { data: bytes.toString('base64') };
 }

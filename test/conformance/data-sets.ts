@@ -1,7 +1,7 @@
 /** Every shape of image, index and artifact that the checks push. */
 import { randomBytes } from 'node:crypto';
 import { type Descriptor, mediaTypes } from './content.ts';
-import { type DataSet, DataSetBuilder } from './data-set.ts';
+import { type DataSet, DataSetBuilder, type ImageOptions } from './data-set.ts';
 
 const platform = (architecture: string): { readonly platform: object } => ({ platform: { os: 'linux', architecture } });
 
@@ -41,28 +41,22 @@ function indexes(): DataSet[] {
       const inner = [set.index(twoPlatforms(set)), set.index(twoPlatforms(set))];
       set.index(inner, { tag: 'nested-index' });
     }),
-    build('empty-index', (set) => set.index([], { tag: 'empty-index', annotations: { run: randomBytes(8).toString('hex') } })),
+    // The same bytes in every run, and in every repository.
+    build('empty-index', (set) => set.index([], { tag: 'empty-index' })),
   ];
 }
 
+/** One of these is about something, where `subject` is given. */
+function artifact(set: DataSetBuilder, kind: string, options: ImageOptions = {}): Descriptor {
+  const artifactType = `application/vnd.example.${kind}`;
+  return set.image({ config: set.emptyJson(), layers: [set.layer('application/vnd.example.data')], artifactType, ...options });
+}
+
 function artifacts(): DataSet[] {
-  const artifact = (set: DataSetBuilder, kind: string): Descriptor =>
-    set.image({
-      config: set.emptyJson(),
-      layers: [set.layer('application/vnd.example.data')],
-      artifactType: `application/vnd.example.${kind}`,
-    });
   return [
-    build('artifact', (set) =>
-      set.image({
-        tag: 'artifact',
-        config: set.emptyJson(),
-        layers: [set.layer('application/vnd.example.data')],
-        artifactType: 'application/vnd.example.artifact',
-      }),
-    ),
+    build('artifact', (set) => artifact(set, 'artifact', { tag: 'artifact' })),
     build('artifact-index', (set) => {
-      const children = [artifact(set, 'one'), artifact(set, 'two')];
+      const children = ['amd64', 'arm64'].map((architecture) => ({ ...artifact(set, 'set'), ...platform(architecture) }));
       set.index(children, { tag: 'artifact-index', artifactType: 'application/vnd.example.set' });
     }),
     build('artifact-without-layers', (set) =>
@@ -71,69 +65,72 @@ function artifacts(): DataSet[] {
         config: set.emptyJson(),
         layers: [set.emptyJson()],
         artifactType: 'application/vnd.example.bare',
-        annotations: { run: randomBytes(8).toString('hex') },
       }),
     ),
   ];
 }
+
+/** Annotations of which no two are the same. */
+const remarks = (kind: string): Record<string, string> => ({ 'org.example.kind': kind, 'org.example.run': randomBytes(4).toString('hex') });
 
 function subjects(): DataSet[] {
   return [
     build('artifacts-with-subject', (set) => {
       const subject = set.image({ tag: 'artifacts-with-subject' });
-      set.image({ subject, annotations: { 'org.example.kind': 'image' } });
-      for (const kind of ['sbom', 'signature']) {
-        set.image({
-          subject,
-          config: set.emptyJson(),
-          layers: [set.layer('application/vnd.example.data')],
-          artifactType: `application/vnd.example.${kind}`,
-          annotations: { 'org.example.kind': kind, 'org.example.run': randomBytes(4).toString('hex') },
-        });
-      }
+      // An image without annotations, whose type is that of its config, and two artifacts with tags of their own.
+      set.image({ subject });
+      for (const kind of ['sbom', 'signature']) artifact(set, kind, { subject, annotations: remarks(kind), tag: `tagged-${kind}` });
     }),
     build('index-with-subject', (set) => {
       const subject = set.index(twoPlatforms(set), { tag: 'index-with-subject' });
       const children = ['amd64', 'arm64'].map((architecture) => ({
-        ...set.image({ subject, annotations: { architecture } }),
+        ...artifact(set, 'index', { subject, annotations: remarks(architecture) }),
         ...platform(architecture),
       }));
-      set.index(children, { subject, artifactType: 'application/vnd.example.index', annotations: { kind: 'index' } });
+      const options = { artifactType: 'application/vnd.example.index', annotations: remarks('index'), tag: 'tagged-index' };
+      set.index(children, { subject, ...options });
+      // Indexes have no config: this one has no type at all.
+      set.index([], { subject, annotations: remarks('untyped') });
     }),
-    build('missing-subject', (set) =>
-      set.image({
-        tag: 'missing-subject',
-        subject: set.absent(mediaTypes.manifest),
-        config: set.emptyJson(),
-        layers: [set.layer('application/vnd.example.data')],
-        artifactType: 'application/vnd.example.orphan',
-      }),
-    ),
+    build('missing-subject', (set) => {
+      artifact(set, 'orphan', { tag: 'missing-subject', subject: set.absent(mediaTypes.manifest), annotations: remarks('orphan') });
+    }),
   ];
 }
 
 function oddities(): DataSet[] {
   return [
-    build('data-field', (set) => set.image({ tag: 'data-field', layers: [set.inline(mediaTypes.layerGzip), set.layer()] })),
+    build('data-field', (set) => {
+      const layers = [set.inline(mediaTypes.layerGzip), set.inline(mediaTypes.layerGzip), set.layer()];
+      set.image({ tag: 'data-field', config: set.config({}, { isInline: true }), layers });
+    }),
     build('non-distributable-layers', (set) => {
       const urls = ['https://layers.example.com/blob'];
-      const absent = [set.absent(mediaTypes.layerLocal, { urls }), set.absent(mediaTypes.layerLocalGzip, { urls })];
+      const absent = [set.absent(mediaTypes.layerLocalGzip, { urls }), set.absent(mediaTypes.layerLocal, { urls })];
       set.image({ tag: 'non-distributable-layers', layers: [...absent, set.layer()] });
     }),
     build('custom-fields', (set) => {
       const fields = { 'org.example.field': 'top', exampleNumber: 42 };
-      const child = set.image({ config: set.config({ 'org.example.config': 'kept' }), fields });
-      set.index([{ ...child, ...platform('amd64') }], { tag: 'custom-fields', fields });
+      const children = ['amd64', 'arm64'].map((architecture) => ({
+        ...set.image({ config: set.config({ architecture, 'org.example.config': 'kept' }), fields }),
+        ...platform(architecture),
+      }));
+      set.index(children, { tag: 'custom-fields', fields });
     }),
   ];
 }
 
 function digestsAndTags(): DataSet[] {
-  const tagged = (algorithm: 'sha256' | 'sha512'): DataSet =>
-    build(
-      `tag-param-${algorithm} (dev)`,
-      (set) => set.image({ tagParameters: ['one', 'two', 'three'].map((name) => `param-${algorithm}-${name}`) }),
-      algorithm,
-    );
+  const tagged = (algorithm: 'sha256' | 'sha512'): DataSet => {
+    const name = (part: string): string => `param-${algorithm}-${part}`;
+    const fill = (set: DataSetBuilder): void => {
+      const children = ['amd64', 'arm64'].map((architecture) => ({
+        ...set.image({ tagParameters: [name(architecture)] }),
+        ...platform(architecture),
+      }));
+      set.index(children, { tagParameters: ['one', 'two', 'three'].map(name) });
+    };
+    return build(`tag-param-${algorithm} (dev)`, fill, algorithm);
+  };
   return [build('sha512', (set) => set.index(twoPlatforms(set)), 'sha512'), tagged('sha256'), tagged('sha512')];
 }

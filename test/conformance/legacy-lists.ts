@@ -156,5 +156,13 @@ export async function checkLegacyManagement({ registry, repository, check }: Dat
       await registry.expect(404, 'GET', blobPath(repository, digest));
     });
   }
-  await check('teardown', async () => tearDown(registry, repository, other));
+  await check('after the last tag the list is empty, and no error, while blobs are there', async () => {
+    await registry.expect(202, 'DELETE', manifestPath(repository, 'stays'));
+    assert.deepEqual(await tagsOf(registry, repository), []);
+    await registry.expect(202, 'DELETE', manifestPath(repository, other.manifest.digest));
+    assert.deepEqual(await tagsOf(registry, repository), []);
+  });
+  await check('teardown', async () => {
+    for (const { digest } of [other.config, other.layer]) await registry.expect(202, 'DELETE', blobPath(repository, digest));
+  });
 }

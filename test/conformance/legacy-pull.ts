@@ -1,10 +1,10 @@
 /** What the older suites ask of a registry: reading. */
 import assert from 'node:assert/strict';
-import { type Content, descriptorOf, jsonContent, mediaTypes, randomContent } from './content.ts';
+import { type Content, contentOf, descriptorOf, jsonContent, mediaTypes, randomContent } from './content.ts';
 import type { DataContext } from './data-checks.ts';
 import { manifestPath } from './data-checks.ts';
 import { blobPath, pushBlob } from './push-blob.ts';
-import { checkHeader, jsonOf, type Registry } from './registry.ts';
+import { type Ask, checkHeader, jsonOf, type Registry } from './registry.ts';
 
 /** The codes that clients of the first generation know. */
 const knownCodes = [
@@ -32,7 +32,10 @@ export interface LegacyImage {
   readonly manifest: Content;
 }
 
-/** An image without a mediaType field, as the older suites push it. */
+/** Fields of a descriptor that nobody has specified, and one that is there without a value. */
+const unspecified = { newUnspecifiedField: Buffer.from('anything').toString('base64'), data: null };
+
+/** An image as the older suites push it: indented, with fields nobody knows, and without a mediaType. */
 export function legacyImage(layers: readonly Content[] = [randomContent(256)]): LegacyImage {
   const config = jsonContent({
     architecture: 'amd64',
@@ -40,11 +43,12 @@ export function legacyImage(layers: readonly Content[] = [randomContent(256)]): 
     author: randomContent(8).digest,
     rootfs: { type: 'layers', diff_ids: [] },
   });
-  const manifest = jsonContent({
+  const document = {
     schemaVersion: 2,
-    config: descriptorOf(config, mediaTypes.config),
-    layers: layers.map((layer) => descriptorOf(layer, mediaTypes.layerGzip)),
-  });
+    config: descriptorOf(config, mediaTypes.config, { ...unspecified, data: config.bytes.toString('base64') }),
+    layers: layers.map((layer) => descriptorOf(layer, mediaTypes.layerGzip, unspecified)),
+  };
+  const manifest = contentOf(Buffer.from(JSON.stringify(document, undefined, '\t')));
   return { config, layer: layers[0] ?? config, manifest };
 }
 
@@ -74,13 +78,25 @@ export async function checkLegacyPull(context: DataContext): Promise<void> {
   }
   await readBlobs(context, images[0].image.config.digest);
   for (const method of ['HEAD', 'GET']) await readManifests(context, method, images);
-  await check('a 400 has the JSON body of the specification', async () => {
-    const reply = await registry.expect([400, 404], 'GET', manifestPath(repository, 'sha256:totallywrong'));
-    if (reply.status === 404) return;
-    const { errors } = jsonOf(reply) as { readonly errors: readonly { readonly code: string }[] };
-    assert.ok(errors.length > 0 && errors.every(({ code }) => knownCodes.includes(code)), JSON.stringify(errors));
+  const nonsense = { body: Buffer.from('nonsense'), headers: { 'content-type': mediaTypes.manifest } };
+  const wrongs: readonly (readonly [string, Ask])[] = [
+    ['GET', {}],
+    ['PUT', nonsense],
+  ];
+  for (const [method, ask] of wrongs) {
+    await check(`a 400 to a ${method} has the JSON body of the specification`, async () => {
+      const reply = await registry.expect([400, 404], method, manifestPath(repository, 'sha256:totallywrong'), ask);
+      if (reply.status === 404) return;
+      const { errors } = jsonOf(reply) as { readonly errors: readonly { readonly code: string }[] };
+      assert.ok(errors.length > 0 && errors.every(({ code }) => knownCodes.includes(code)), JSON.stringify(errors));
+    });
+  }
+  const [first, second] = images;
+  await check(`teardown ${first.name}`, async () => tearDown(registry, repository, first.image));
+  await check(`teardown ${second.name}, blobs first`, async () => {
+    for (const { digest } of [second.image.config, second.image.layer]) await registry.expect(202, 'DELETE', blobPath(repository, digest));
+    await registry.expect(202, 'DELETE', manifestPath(repository, second.image.manifest.digest));
   });
-  for (const { image, name } of images) await check(`teardown ${name}`, async () => tearDown(registry, repository, image));
 }
 
 async function readBlobs({ registry, repository, check }: DataContext, digest: string): Promise<void> {
