@@ -1,6 +1,6 @@
 /**
- * `make conformance`: the suite against a proxy, against proxies behind a balancer, and its reading part against an agent that is
- * downloading. Ends with 1 when anything failed or was skipped. With `--registry host:port` it runs against that registry instead.
+ * `make conformance`: the suite against a proxy, against proxies behind a balancer, against proxies with logins, and its reading part against an
+ * agent that is downloading. Ends with 1 when anything failed or was skipped. With `--registry host:port` it runs against that registry instead.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -8,7 +8,8 @@ import { parseArgs } from 'node:util';
 import { startCluster, type TestCluster } from '../support/cluster-process.ts';
 import { RoundRobin } from '../support/round-robin.ts';
 import { tempDir } from '../support/temp.ts';
-import { howToGiveIt, officialVariable, runOfficial } from './official.ts';
+import { checkLogins, gatewayWithLogins, logins } from './logins.ts';
+import { howToGiveIt, type OfficialTarget, officialVariable, runOfficial } from './official.ts';
 import { checkReadOnly, type Stock, stockUp } from './read-only.ts';
 import { isClean, Recorder, totalsOf } from './recorder.ts';
 import { Registry } from './registry.ts';
@@ -16,7 +17,7 @@ import { junit, table, troubles } from './report.ts';
 import { runSuite } from './suite.ts';
 
 /** A run with fewer checks than this has lost some of them. */
-const passedMin = { suite: 850, readOnly: 300 } as const;
+const passedMin = { suite: 1100, readOnly: 350 } as const;
 /** Slow enough that everything else is asked meanwhile, on a slow machine too. */
 const agentIngress = '1MiB/s';
 const largeBytes = 128 * 2 ** 20;
@@ -43,15 +44,32 @@ async function runCluster(directory: string): Promise<void> {
   const stock = await stockUp(registry, largeBytes);
   say('an agent that is downloading');
   await readFromAgent(cluster, stock);
+  await runOfficialAt([
+    { name: 'one proxy', address: proxy },
+    { name: 'two proxies, balanced', address: balancer.address },
+    { name: 'agent', address: cluster.registry('agent-2'), stock },
+  ]);
+}
+
+/** Two gateways that take each other's tokens, each request at the other one. */
+async function runClusterWithLogins(directory: string): Promise<void> {
+  const args = ['--gateway-config', gatewayWithLogins(directory)];
+  await using cluster = await startCluster({ directory: join(directory, 'cluster-logins'), agents: 1, origins: 1, proxies: 2, args });
+  await using balancer = await RoundRobin.open([cluster.registry('proxy-1'), cluster.registry('proxy-2')]);
+  const url = `http://${balancer.address}`;
+  using registry = new Registry({ url, login: logins.owner });
+  const target = 'two proxies, logins';
+  say('two proxies with logins behind such a balancer');
+  await runSuite(registry, recorder, target);
+  await checkLogins(url, recorder.area(target, 'logins'));
+  await runOfficialAt([{ name: target, address: balancer.address, login: logins.owner }]);
+}
+
+async function runOfficialAt(targets: readonly OfficialTarget[]): Promise<void> {
   const official = process.env[officialVariable];
-  if (official === undefined || official === '') {
-    say(howToGiveIt);
-    return;
-  }
+  if (official === undefined || official === '') return;
   say('the official program');
-  await runOfficial(official, { name: 'one proxy', address: proxy }, directory, recorder);
-  await runOfficial(official, { name: 'two proxies, balanced', address: balancer.address }, directory, recorder);
-  await runOfficial(official, { name: 'agent', address: cluster.registry('agent-2'), stock }, directory, recorder);
+  for (const target of targets) await runOfficial(official, target, directory, recorder);
 }
 
 interface ShownTransfer {
@@ -86,8 +104,11 @@ function isComplete(): boolean {
 }
 
 const directory = tempDir('conformance');
-if (flags.registry === undefined) await runCluster(directory);
-else {
+if (flags.registry === undefined) {
+  await runCluster(directory);
+  await runClusterWithLogins(directory);
+  if ((process.env[officialVariable] ?? '') === '') say(howToGiveIt);
+} else {
   using registry = new Registry({ url: `http://${flags.registry}` });
   await runSuite(registry, recorder, flags.registry);
 }

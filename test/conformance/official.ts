@@ -1,10 +1,11 @@
 /**
- * Runs the official conformance program of the distribution specification, where one is given, and judges it by what it wrote: the program
- * itself ends with 0 when checks are skipped, when its settings are wrong and when its results cannot be written.
+ * Runs the official conformance program of the distribution specification, where one is given, and judges it by the report it prints: it ends with 0
+ * when checks are skipped and when its settings are wrong, and its JUnit file does not tell what it was told to leave out from what the registry lacks.
  */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { run } from '../support/processes.ts';
+import type { Login } from './login.ts';
 import type { Stock } from './read-only.ts';
 import type { CheckResult, Recorder } from './recorder.ts';
 
@@ -19,38 +20,45 @@ export const howToGiveIt = [
 const timeoutMs = 600_000;
 /** The versions whose checks are demanded: the released specification, and the one in development. */
 export const versions = ['1.1', 'dev'] as const;
+type Version = (typeof versions)[number];
+
+/** For a registry that takes pushes. Counted by hand, all there is to pass is 875 and 1001, in 705 and 805 tests; other states of the program differ a little. */
+const passedMin: Readonly<Record<Version, number>> = { '1.1': 800, dev: 920 };
 
 export interface OfficialTarget {
   readonly name: string;
   /** `host:port` */
   readonly address: string;
+  readonly login?: Login;
   /** For a node that takes no pushes. */
   readonly stock?: Stock;
 }
 
-/** Runs the program once for each version; every test case becomes a check. */
+/** Runs the program once for each version; every test of it becomes a check. */
 export async function runOfficial(program: string, target: OfficialTarget, directory: string, recorder: Recorder): Promise<void> {
   for (const version of versions) {
     const area = `official, OCI_VERSION=${version}`;
     const results = join(directory, `${target.name}-${version}`.replaceAll(/[^a-z0-9.-]/g, '-'));
     mkdirSync(results, { recursive: true });
-    const { code, stdout, stderr } = await run(resolve(program), [], {
-      cwd: results,
-      env: environment(target, version, results),
-      timeoutMs,
-    });
-    const file = join(results, 'junit.xml');
-    const cases = existsSync(file) ? testCases(readFileSync(file, 'utf8')) : [];
-    for (const { name, outcome, message } of cases)
+    const env = { ...withoutOwn(process.env), ...environment(target, version, results) };
+    const { code, stdout, stderr } = await run(resolve(program), [], { cwd: results, env, timeoutMs });
+    const report = reportOf(stdout);
+    for (const { name, outcome, message } of report.results)
       recorder.results.push({ target: target.name, area, name, outcome, message, elapsedMs: 0 });
-    await recorder.area(target.name, area)('the program ended well and wrote its results', async () => {
-      if (code !== 0 || cases.length === 0) throw new Error(`exit code ${code}, ${cases.length} results: ${stdout}${stderr}`.slice(-1500));
+    await recorder.area(target.name, area)('the program reached its end, and its own counts are clean', async () => {
+      const fault = faultOf(report, target, version, code);
+      if (fault !== undefined) throw new Error(`${fault}: ${stdout.slice(-1000)}${stderr.slice(-500)}`);
     });
   }
 }
 
-function environment({ address, stock, name }: OfficialTarget, version: string, results: string): NodeJS.ProcessEnv {
-  const repository = `official/${name.replaceAll(/[^a-z0-9]/g, '-')}-${version.replaceAll('.', '-')}`;
+/** What nobody meant for this run must not decide about it. */
+function withoutOwn(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.keys(env).flatMap((name) => (name.startsWith('OCI_') ? [[name, undefined]] : [])));
+}
+
+function environment({ address, stock, name, login }: OfficialTarget, version: Version, results: string): NodeJS.ProcessEnv {
+  const repository = `official/${name.replaceAll(/[^a-z0-9]+/g, '-')}-${version.replaceAll('.', '-')}`;
   return {
     OCI_VERSION: version,
     OCI_REGISTRY: address,
@@ -58,45 +66,96 @@ function environment({ address, stock, name }: OfficialTarget, version: string, 
     OCI_REPO1: stock?.repository ?? `${repository}/repo1`,
     OCI_REPO2: `${repository}/repo2`,
     OCI_RESULTS_DIR: results,
+    ...(login === undefined ? {} : { OCI_USERNAME: login.user, OCI_PASSWORD: login.password }),
     ...(stock === undefined ? {} : readOnly(stock)),
   };
 }
 
-/** Lists are separated by blanks. */
-function readOnly({ sets, small }: Stock): NodeJS.ProcessEnv {
+/** What a stock has for a node that only reads. */
+function namesIn({ sets }: Stock): {
+  readonly tags: readonly string[];
+  readonly digests: readonly string[];
+  readonly subjects: readonly string[];
+} {
   const manifests = sets.flatMap((set) => set.manifests);
+  return {
+    tags: manifests.flatMap(({ tag, tagParameters = [] }) => [...(tag === undefined ? [] : [tag]), ...tagParameters]),
+    digests: manifests.map(({ digest }) => digest),
+    subjects: [...new Set(manifests.flatMap(({ subject }) => subject ?? []))],
+  };
+}
+
+/** Lists are separated by single blanks. */
+function readOnly(stock: Stock): NodeJS.ProcessEnv {
+  const { tags, digests, subjects } = namesIn(stock);
   const switchedOff = [
     'PUSH',
     'BLOBS_DELETE',
     'BLOBS_MOUNT_ANONYMOUS',
     'BLOBS_UPLOAD_CANCEL',
     'MANIFESTS_DELETE',
+    // With manifests that it has not made itself the program looks for this header in a reply it has not kept, and never finds it.
+    'MANIFESTS_DIGEST_HEADER',
     'MANIFESTS_TAG_PARAM',
     'TAGS_DELETE',
   ];
   return {
     ...Object.fromEntries(switchedOff.map((name) => [`OCI_API_${name}`, 'false'])),
-    OCI_RO_DATA_TAGS: manifests.flatMap(({ tag }) => tag ?? []).join(' '),
-    OCI_RO_DATA_MANIFESTS: manifests.map(({ digest }) => digest).join(' '),
-    OCI_RO_DATA_BLOBS: small.digest,
-    OCI_RO_DATA_REFERRERS: [...new Set(manifests.flatMap(({ subject }) => subject ?? []))].join(' '),
+    OCI_RO_DATA_TAGS: tags.join(' '),
+    OCI_RO_DATA_MANIFESTS: digests.join(' '),
+    OCI_RO_DATA_BLOBS: stock.small.digest,
+    OCI_RO_DATA_REFERRERS: subjects.join(' '),
   };
 }
 
-type TestCase = Pick<CheckResult, 'name' | 'outcome'> & { readonly message: string };
+type OfficialResult = Pick<CheckResult, 'name' | 'outcome'> & { readonly message: string };
 
-/** The test cases of a JUnit file. An error counts as a failure. */
-export function testCases(xml: string): TestCase[] {
-  return [...xml.matchAll(/<testcase\b([^>]*?)(?:\/>|>([\s\S]*?)<\/testcase>)/g)].map(([, attributes = '', content = '']) => {
-    const name = `${attribute(attributes, 'classname')}/${attribute(attributes, 'name')}`.replace(/^\//, '');
-    const status = attribute(attributes, 'status');
-    const failed = /<(failure|error)\b/.test(content) || /^(fail|error)/i.test(status);
-    const skipped = /<skipped\b/.test(content) || /^skip/i.test(status);
-    const message = /<(?:failure|error|skipped)\b[^>]*message="([^"]*)"/.exec(content)?.[1] ?? '';
-    return { name, outcome: failed ? 'failed' : skipped ? 'skipped' : 'passed', message };
-  });
+export interface OfficialReport {
+  /** Its tests without those that its settings switch off. */
+  readonly results: readonly OfficialResult[];
+  /** `Pass`, once it has reached its end and nothing failed. */
+  readonly verdict: string | undefined;
+  /** How many checks it counts in each status; a test may hold several. */
+  readonly counts: Readonly<Record<string, number>>;
 }
 
-function attribute(attributes: string, name: string): string {
-  return new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? '';
+const statuses: Readonly<Record<string, CheckResult['outcome'] | undefined>> = {
+  Pass: 'passed',
+  Skip: 'skipped',
+  FAIL: 'failed',
+  Error: 'failed',
+};
+
+/** Reads the printed report: a tree of tests, indented, each line a path and a status, with errors below; then the verdict and the counts. */
+export function reportOf(stdout: string): OfficialReport {
+  const verdict = /^OCI Conformance Result: (\w+)$/m.exec(stdout);
+  const tree = stdout.slice(0, verdict?.index ?? stdout.length);
+  const nodes = [...tree.matchAll(/^( *)(OCI Conformance Test(?:\/.*)?): (Pass|Skip|Disabled|FAIL|Error|Unknown)$/gm)];
+  const results = nodes.flatMap((node, index): OfficialResult[] => {
+    const [line, indent = '', name = '', status = ''] = node;
+    const next = nodes[index + 1];
+    const outcome = statuses[status];
+    if (outcome === undefined || (next?.[1] ?? '').length > indent.length) return [];
+    const errors = tree.slice(node.index + line.length, next?.index ?? tree.length).split(/^$/m)[0] ?? '';
+    return [{ name, outcome, message: outcome === 'passed' ? '' : errors.trim() }];
+  });
+  const rest = stdout.slice(verdict?.index ?? stdout.length).split(/^$/m)[0] ?? '';
+  const counts = Object.fromEntries([...rest.matchAll(/^ +(\w+)\.+: +(\d+)$/gm)].map(([, status = '', count]) => [status, Number(count)]));
+  return { results, verdict: verdict?.[1], counts };
+}
+
+/** Why a run does not hold; undefined when it does. */
+function faultOf(
+  { verdict, counts }: OfficialReport,
+  { stock }: OfficialTarget,
+  version: Version,
+  code: number | null,
+): string | undefined {
+  if (verdict === undefined) return `no result was printed; exit code ${code}`;
+  for (const status of ['FAIL', 'Error', 'Skip']) if (counts[status] !== 0) return `${status}: ${counts[status] ?? 'no count'}`;
+  const passed = counts['Pass'] ?? 0;
+  const least = stock === undefined ? passedMin[version] : 2 * (namesIn(stock).tags.length + namesIn(stock).digests.length);
+  if (verdict !== 'Pass' || passed < least) return `${verdict} with ${passed} passes of at least ${least}`;
+  // Without pushes the program crashes while it writes its files, which is after its report.
+  return stock === undefined && code !== 0 ? `exit code ${code}` : undefined;
 }
