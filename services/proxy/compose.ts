@@ -44,7 +44,7 @@ export async function composeProxy(config: ProxyConfig, node: NodeContext): Prom
 
   const gateway = lifecycle.use('access', await openGateway(config, node));
   const registry = await createRegistry(
-    { ...gateway.options, deletesEnabled: config.deletes },
+    { ...gateway.options, deletesEnabled: config.deletes, allowSparse: config.sparseManifests },
     { ...node, ...gateway.deps, store: { reader, writer }, nameInMesh: (...name) => reader.nameInMesh(...name) },
   );
   return async () => {

@@ -9,6 +9,8 @@ export const proxyConfig = z.strictObject({
   store: storePart,
   /** Whether manifests, tags and blobs can be deleted through the registry. */
   deletes: z.boolean().default(true),
+  /** Whether a manifest may be pushed without what it refers to. Nobody is told then that a push forgot a layer. */
+  sparseManifests: z.boolean().default(false),
   swarm: swarmPart,
   networkEvents: networkEventsPart,
   origins: originsPart,

@@ -181,6 +181,26 @@ export async function checkInvalid({ registry, repository, check }: DataContext)
   await checkMissing({ registry, repository, check });
 }
 
+/** A registry that is not set otherwise refuses manifests whose parts it does not have, and names each part. */
+export async function checkSparseRefused({ registry, repository, check }: DataContext, set: DataSet): Promise<void> {
+  for (const [index, blob] of set.blobs.entries()) {
+    await check(`${set.name}/push/blob ${index + 1}`, async () => pushBlob(registry, repository, 'post+put', blob));
+  }
+  for (const { tag, digest, bytes, mediaType } of set.manifests) {
+    const headers = { 'content-type': mediaType };
+    await check(`${set.name}/push/${tag ?? 'a whole image'}`, async () => {
+      const reply = await registry.expect(tag === undefined ? 201 : 400, 'PUT', manifestPath(repository, digest), { body: bytes, headers });
+      if (tag === undefined) return;
+      const { errors } = jsonOf(reply) as { readonly errors: readonly { readonly code: string; readonly detail?: { digest?: string } }[] };
+      assert.deepEqual(
+        errors.map(({ code, detail }) => [code, typeof detail?.digest]),
+        [['MANIFEST_BLOB_UNKNOWN', 'string']],
+      );
+      await registry.expect(404, 'HEAD', manifestPath(repository, digest));
+    });
+  }
+}
+
 /** Reads of what is not there. */
 export async function checkMissing({ registry, repository, check }: DataContext): Promise<void> {
   const missing: Content = { bytes: Buffer.alloc(0), digest: digestOf(Buffer.from(`missing in ${repository}`)) };

@@ -23,6 +23,17 @@ export function dataSets(): DataSet[] {
   return [...images(), ...indexes(), ...artifacts(), ...subjects(), ...oddities(), ...digestsAndTags()];
 }
 
+/** Manifests of which a part is never pushed. Only for registries that are set so. */
+export function sparseSets(): DataSet[] {
+  return [
+    build('sparse', (set) => {
+      set.image({ tag: 'sparse-image', layers: [set.absent(mediaTypes.layerGzip), set.layer()] });
+      const absent = { ...set.absent(mediaTypes.manifest), ...platform('arm64') };
+      set.index([{ ...set.image(), ...platform('amd64') }, absent], { tag: 'sparse-index' });
+    }),
+  ];
+}
+
 function images(): DataSet[] {
   return [
     build('image', (set) => set.image({ tag: 'image' })),

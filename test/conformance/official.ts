@@ -32,6 +32,8 @@ export interface OfficialTarget {
   readonly login?: Login;
   /** For a node that takes no pushes. */
   readonly stock?: Stock;
+  /** For one that takes manifests without all that they refer to. */
+  readonly isSparse?: boolean;
 }
 
 /** Runs the program once for each version; every test of it becomes a check. */
@@ -57,7 +59,11 @@ function withoutOwn(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.keys(env).flatMap((name) => (name.startsWith('OCI_') ? [[name, undefined]] : [])));
 }
 
-function environment({ address, stock, name, login }: OfficialTarget, version: Version, results: string): NodeJS.ProcessEnv {
+function environment(
+  { address, stock, name, login, isSparse = false }: OfficialTarget,
+  version: Version,
+  results: string,
+): NodeJS.ProcessEnv {
   const repository = `official/${name.replaceAll(/[^a-z0-9]+/g, '-')}-${version.replaceAll('.', '-')}`;
   return {
     OCI_VERSION: version,
@@ -67,6 +73,7 @@ function environment({ address, stock, name, login }: OfficialTarget, version: V
     OCI_REPO2: `${repository}/repo2`,
     OCI_RESULTS_DIR: results,
     ...(login === undefined ? {} : { OCI_USERNAME: login.user, OCI_PASSWORD: login.password }),
+    ...(isSparse ? { OCI_DATA_SPARSE: 'true' } : {}),
     ...(stock === undefined ? {} : readOnly(stock)),
   };
 }

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { checkBlobs } from './blobs.ts';
 import { randomContent } from './content.ts';
-import { checkDataSet, checkInvalid } from './data-checks.ts';
-import { dataSets } from './data-sets.ts';
+import { checkDataSet, checkInvalid, checkSparseRefused } from './data-checks.ts';
+import { dataSets, sparseSets } from './data-sets.ts';
 import { checkLegacyDiscovery, checkLegacyManagement } from './legacy-lists.ts';
 import { checkLegacyPull } from './legacy-pull.ts';
 import { checkLegacyPush } from './legacy-push.ts';
@@ -22,6 +22,7 @@ export async function runSuite(registry: Registry, recorder: Recorder, target: s
   const basics = area('ping, empty, missing, invalid');
   await checkEmpty({ registry, repository: repository('empty'), check: basics }, randomContent(8));
   await checkInvalid({ registry, repository: repository('invalid'), check: basics });
+  for (const set of sparseSets()) await checkSparseRefused({ registry, repository: repository('sparse'), check: basics }, set);
   for (const algorithm of ['sha256', 'sha512'] as const) {
     const [own, other] = [repository(`repo1-${algorithm}`), repository(`repo2-${algorithm}`)];
     await checkBlobs({ registry, repository: own, otherRepository: other, algorithm, check: area(`${algorithm} blobs`) });
@@ -36,4 +37,10 @@ export async function runSuite(registry: Registry, recorder: Recorder, target: s
   await checkLegacyPush({ ...pushing, check: area('older suites: push') });
   await checkLegacyDiscovery({ registry, repository: repository('legacy-lists'), check: area('older suites: discovery') });
   await checkLegacyManagement({ registry, repository: repository('legacy-delete'), check: area('older suites: management') });
+}
+
+/** What a registry that takes manifests without all that they refer to must take besides. */
+export async function runSparse(registry: Registry, recorder: Recorder, target: string): Promise<void> {
+  const repository = `conformance/${randomBytes(4).toString('hex')}/sparse`;
+  for (const set of sparseSets()) await checkDataSet({ registry, repository, check: recorder.area(target, 'sparse manifests') }, set);
 }

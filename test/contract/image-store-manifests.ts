@@ -56,6 +56,13 @@ export function manifestTests(test: Test): void {
     await rejects(store.reader.statManifest(here, { digest: upload.digest }, options), 'not-found', 'manifest');
   });
 
+  test('a sparse manifest may come without what it refers to', async (store, writer) => {
+    const manifest = await image(writer, here, { tags: ['v1'] });
+    const sparse = { ...manifest, blobs: [digestOf(randomBytes(8))], manifests: [digestOf(randomBytes(8))], sparse: true };
+    await writer.putManifest(here, sparse, options);
+    assert.equal((await store.reader.statManifest(here, { tag: parseTag('v1') }, options)).digest, manifest.digest);
+  });
+
   test('missing references are refused, each by name, and no tag appears', async (store, writer) => {
     const blob = digestOf(randomBytes(8));
     const manifest = digestOf(randomBytes(8));

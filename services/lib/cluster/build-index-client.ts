@@ -135,7 +135,7 @@ export class BuildIndexClient implements AsyncDisposable {
    */
   async putManifest(
     repository: RepositoryName,
-    manifest: Omit<ManifestUpload, 'bytes'> & { readonly sizeBytes: number; readonly sparse?: boolean },
+    manifest: Omit<ManifestUpload, 'bytes'> & { readonly sizeBytes: number },
     fence: bigint,
     options: CallOptions,
   ): Promise<readonly TagEntry[]> {

@@ -117,6 +117,8 @@ export interface UploadStat {
 
 /** A manifest to be stored, already validated by the surface. */
 export interface ManifestUpload {
+  /** What it refers to need not be in the repository. */
+  readonly sparse?: boolean;
   readonly digest: Digest;
   readonly mediaType: string;
   readonly bytes: Uint8Array;

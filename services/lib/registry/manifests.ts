@@ -23,7 +23,7 @@ export async function readManifest(call: Call, repository: RepositoryName, text:
 /** `PUT`. Checks size, media type, schema and digest, in this order; the store checks the references. */
 export async function writeManifest(call: Call, repository: RepositoryName, text: string, surface: Surface): Promise<Answer> {
   const writer = writerOf(surface);
-  const { limits, allowSparseIndex } = surface.settings;
+  const { limits, allowSparse } = surface.settings;
   const reference: Reference = text.includes(':') ? { digest: digestOfText(text) } : { tag: tagOfText(text) };
   const tags = tagsOf(call, reference, limits.tagsPerPut);
   const bytes = await collect(call, limits.manifestBytes, limits.manifestTimeoutMs);
@@ -32,8 +32,7 @@ export async function writeManifest(call: Call, repository: RepositoryName, text
   if ('digest' in reference && digest !== reference.digest) {
     throw new RegistryError('digestInvalid', 'the manifest does not have the digest it was pushed by', { detail: { digest } });
   }
-  const children = allowSparseIndex ? { manifests: [], either: [] } : {};
-  await writer.putManifest(repository, { ...parsed, ...children, digest, bytes, tags }, call);
+  await writer.putManifest(repository, { ...parsed, digest, bytes, tags, sparse: allowSparse }, call);
   return created({
     location: `/v2/${repository}/manifests/${digest}`,
     'docker-content-digest': digest,

@@ -160,7 +160,7 @@ export class MemoryImageStore implements ImageStore {
       ...manifest.manifests.filter((digest) => !isManifest(digest)),
       ...manifest.either.filter((digest) => !isBlob(digest) && !isManifest(digest)),
     ];
-    if (missing.length > 0) {
+    if (missing.length > 0 && manifest.sparse !== true) {
       throw new AppError('failed-precondition', 'the manifest refers to content that is not in the repository; push that first', {
         data: { kind: 'missing', digests: missing.join(',') },
       });

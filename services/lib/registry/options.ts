@@ -107,8 +107,8 @@ export interface RegistryOptions {
   readonly deletesEnabled?: boolean;
   /** Whether `/v2/_catalog` answers; default true. */
   readonly catalogEnabled?: boolean;
-  /** Whether an index may be stored before its children, as mirrors do; default false. */
-  readonly allowSparseIndex?: boolean;
+  /** Whether a manifest may be stored without what it refers to, as those who mirror a part of an index do; default false. */
+  readonly allowSparse?: boolean;
   /** Serve HTTPS; plain HTTP when absent. */
   readonly tls?: RegistryTlsSource;
 }
@@ -120,7 +120,7 @@ export interface RegistrySettings {
   readonly isAllowed: (address: string | undefined) => boolean;
   readonly deletesEnabled: boolean;
   readonly catalogEnabled: boolean;
-  readonly allowSparseIndex: boolean;
+  readonly allowSparse: boolean;
   readonly tls: RegistryTlsSource | undefined;
 }
 
@@ -131,7 +131,7 @@ export function settingsOf(options: RegistryOptions): RegistrySettings {
     isAllowed: options.allowedNetworks === undefined ? () => true : allowList(options.allowedNetworks),
     deletesEnabled: options.deletesEnabled ?? true,
     catalogEnabled: options.catalogEnabled ?? true,
-    allowSparseIndex: options.allowSparseIndex ?? false,
+    allowSparse: options.allowSparse ?? false,
     tls: options.tls,
   };
 }

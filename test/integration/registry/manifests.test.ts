@@ -109,11 +109,18 @@ describe('pushing a manifest', () => {
     assert.equal((await put(harness, 'none', Buffer.from('{"schemaVersion":2,"manifests":[]}'), indexType)).status, 201);
   });
 
-  it('of a sparse index is allowed when the registry is set so', async () => {
-    await using harness = await startHarness({ registry: { allowSparseIndex: true } });
-    const child = { mediaType: imageType, digest: digestOf(randomBytes(4)), size: 4 };
-    const index = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [child] }));
-    assert.equal((await put(harness, 'idx', index, indexType)).status, 201);
+  it('without what they refer to are allowed when the registry is set so, and only then', async () => {
+    const absent = (mediaType: string): object => ({ mediaType, digest: digestOf(randomBytes(4)), size: 4 });
+    const index = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [absent(imageType), absent('x/y')] }));
+    const image = Buffer.from(JSON.stringify({ schemaVersion: 2, config: absent('x/config'), layers: [absent('x/layer')] }));
+    for (const [allowSparse, status] of [
+      [true, 201],
+      [false, 400],
+    ] as const) {
+      await using harness = await startHarness({ registry: { allowSparse } });
+      assert.equal((await put(harness, 'idx', index, indexType)).status, status);
+      assert.equal((await put(harness, 'image', image)).status, status);
+    }
   });
 });
 

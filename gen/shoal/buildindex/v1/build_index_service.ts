@@ -151,7 +151,10 @@ export interface PutManifestRequest {
   readonly tags: readonly string[];
   /** The fence that was taken before the manifest's bytes were placed. */
   readonly fence: bigint;
-  /** What it refers to need not be in the repository: it comes from another registry, and its parts follow when somebody asks for them. */
+  /**
+   * What it refers to need not be in the repository: it comes from another registry, and its parts follow when somebody asks for them, or it is
+   * one of which only a part is wanted.
+   */
   readonly sparse: boolean;
 }
 
