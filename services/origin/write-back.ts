@@ -170,7 +170,7 @@ const listPageSize = 1000;
 async function* verified(blob: ReadableBlob, options: { readonly signal: AbortSignal }): AsyncGenerator<Uint8Array> {
   const { digest, sizeBytes } = blob.metainfo;
   const hasher = new DigestHasher(algorithmOf(digest));
-  for await (const chunk of readRange(blob, { startByte: 0, endByte: sizeBytes }, options)) {
+  for await (const chunk of readRange(blob, { startByte: 0, endByte: sizeBytes }, { ...options, lend: true })) {
     hasher.update(chunk);
     yield chunk;
   }

@@ -12,7 +12,7 @@ export interface BlobBackend extends AsyncDisposable {
   stat(digest: Digest, options: BackendCallOptions): Promise<number | undefined>;
   /** The bytes in order. Not verified: the caller hashes. Throws `not-found`, `unavailable`. */
   read(digest: Digest, range: ByteRange | undefined, options: BackendCallOptions): AsyncIterable<Uint8Array>;
-  /** Stores a blob durably and atomically: nobody sees half of it. Idempotent. */
+  /** Stores a blob durably and atomically: nobody sees half of it. Idempotent. A chunk of `body` is lent until the next one is asked for. */
   write(digest: Digest, sizeBytes: number, body: AsyncIterable<Uint8Array>, options: BackendCallOptions): Promise<void>;
   delete(digest: Digest, options: BackendCallOptions): Promise<void>;
   /** Digests in order, after `after`. */
