@@ -1,5 +1,5 @@
 /** What an origin does to hold a blob: take it in, find it at the other owners, or bring it back from durable storage. */
-import type { OriginCluster } from '#cluster';
+import { type FoundMetainfo, longestIngestMs, type OriginCluster } from '#cluster';
 import { AppError, algorithmOf, type Digest, digestOf, isAppError, isTiny, type Logger, type Metainfo, peerIdOf, toAppError } from '#core';
 import type { BlobFetcher } from '#peer';
 import type { BlobStore } from '#storage';
@@ -46,6 +46,11 @@ export class BlobKeeper {
       await marks.clear(digest);
       return outcome;
     });
+  }
+
+  /** As {@link ingest}, for an owner that lacks a blob which other origins hold. Nobody has pushed it: a mark of garbage stays. */
+  async takeFromOthers({ metainfo, holders }: FoundMetainfo, options: { readonly signal: AbortSignal }): Promise<void> {
+    await this.#deps.inUse.hold(metainfo.digest, async () => this.#takeIn({ metainfo, sources: holders, inline: undefined }, options));
   }
 
   async #takeIn(order: IngestOrder, options: { readonly signal: AbortSignal }): Promise<{ readonly writtenBack: boolean }> {
@@ -108,12 +113,8 @@ export class BlobKeeper {
     const { digest } = metainfo;
     if (this.#healing.has(digest)) return;
     this.#healing.add(digest);
-    const { peer, writeBack, inUse, logger } = this.#deps;
-    inUse
-      .hold(digest, async () => {
-        await peer.ingest(metainfo, holders, { signal: AbortSignal.timeout(3_600_000) });
-        await writeBack.enqueue(digest);
-      })
+    const { logger } = this.#deps;
+    this.takeFromOthers({ metainfo, holders }, { signal: AbortSignal.timeout(longestIngestMs(metainfo.sizeBytes)) })
       .catch((error: unknown) => {
         const { code, message } = toAppError(error);
         if (!isAppError(error, 'cancelled'))

@@ -20,6 +20,11 @@ export class BlobsInUse {
     }
   }
 
+  /** Whether the blob is being taken in or deleted at this moment. */
+  has(digest: Digest): boolean {
+    return this.#holderCounts.has(digest) || this.#deleting.has(digest);
+  }
+
   /** Runs `work`, which deletes a blob, unless somebody holds it: undefined then. */
   async deleteUnlessHeld<T>(digest: Digest, work: () => Promise<T>): Promise<T | undefined> {
     if (this.#holderCounts.has(digest) || this.#deleting.has(digest)) return undefined;

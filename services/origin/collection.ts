@@ -1,6 +1,6 @@
 /** The collection of garbage on an origin, put together: marks on disk, a client of the build-index, the collector and its service. */
 import { join } from 'node:path';
-import { BuildIndexClient } from '#cluster';
+import type { BuildIndexClient } from '#cluster';
 import { CollectionServiceService } from '#gen/shoal/origin/v1/collection_service';
 import type { NodeContext } from '#runtime';
 import { openDatabase } from '#storage';
@@ -26,9 +26,11 @@ export async function openMarks(config: OriginConfig, node: NodeContext): Promis
 export function serveCollection(
   config: OriginConfig,
   node: NodeContext,
-  parts: CollectionParts & Pick<BytesCollectorDeps, 'store' | 'backend' | 'writeBack' | 'isFirstOwner'>,
+  parts: CollectionParts &
+    Pick<BytesCollectorDeps, 'store' | 'backend' | 'writeBack' | 'isFirstOwner'> & { readonly index: BuildIndexClient | undefined },
 ): void {
-  const collector = config.buildIndexes === undefined ? undefined : openCollector(config, config.buildIndexes, node, parts);
+  const { index } = parts;
+  const collector = index === undefined ? undefined : openCollector(config, node, { ...parts, index });
   node.server.addService('shoal.origin.v1.CollectionService', CollectionServiceService, collectionHandlers(collector));
   const off = { healthy: true, message: 'off: no build-index is configured' };
   node.description.component('gc', () => collector?.state() ?? off);
@@ -36,13 +38,11 @@ export function serveCollection(
 
 function openCollector(
   config: OriginConfig,
-  members: NonNullable<OriginConfig['buildIndexes']>,
   node: NodeContext,
-  parts: Parameters<typeof serveCollection>[2],
+  parts: Parameters<typeof serveCollection>[2] & { readonly index: BuildIndexClient },
 ): BytesCollector {
-  const index = node.lifecycle.use('build-index', new BuildIndexClient({ members }, node));
   const { interval, grace } = config.gc;
-  const collector = new BytesCollector({ intervalMs: interval, graceMs: grace }, { ...node, ...parts, index });
+  const collector = new BytesCollector({ intervalMs: interval, graceMs: grace }, { ...node, ...parts });
   node.lifecycle.spawn('gc', async (options) => collector.runAtIntervals(options));
   return collector;
 }

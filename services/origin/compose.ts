@@ -1,6 +1,6 @@
 /** The origin, put together: blobs it owns on disk, seeded to peers, written back to and refilled from durable storage. */
 import { join } from 'node:path';
-import { newUploadId, OriginCluster, TrackerDirectory } from '#cluster';
+import { BuildIndexClient, newUploadId, OriginCluster, TrackerDirectory } from '#cluster';
 import { type Digest, peerIdOf } from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
 import { UploadServiceService } from '#gen/shoal/origin/v1/upload_service';
@@ -13,6 +13,7 @@ import { openMarks, serveCollection } from './collection.ts';
 import type { OriginConfig } from './config.ts';
 import { originHandlers } from './handlers.ts';
 import { Refill } from './refill.ts';
+import { composeRepair } from './repair/compose.ts';
 import { uploadHandlers } from './upload-handlers.ts';
 import { UploadKeeper } from './upload-keeper.ts';
 import { composeUpstreams } from './upstream/compose.ts';
@@ -56,6 +57,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
       fetchAgain: async (digest, options) => void (await keeper.metainfo(digest, { localOnly: false }, options)),
     },
   );
+  const index = openIndex(config, node);
   const collection = { marks: await openMarks(config, node), inUse: new BlobsInUse() };
   const refill = await Refill.open({ root: join(config.store.directory, 'refill') }, { ...node, store, backend });
   const keeper: BlobKeeper = new BlobKeeper({ ...node, ...collection, store, peer, origins, writeBack, refill });
@@ -63,7 +65,7 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   peer.attach(node.server);
   node.reload.part('swarm', { schema: swarmPart, current: () => peer.limits.current, apply: (swarm) => void peer.limits.update(swarm) });
   node.server.addService('shoal.origin.v1.OriginService', OriginServiceService, originHandlers({ keeper, store, origins, writeBack }));
-  await composeUpstreams(config, node, { store, peer, origins, keeper });
+  await composeUpstreams(config, node, { store, peer, origins, keeper, index });
   const self = { peer: peerIdOf(node.identity), endpoint: node.advertise, complete: true };
   const pushes = new UploadKeeper({ ...node, ...collection, uploads, store, peer, origins, keeper, self });
   node.server.addService('shoal.origin.v1.UploadService', UploadServiceService, uploadHandlers({ uploads, keeper: pushes }));
@@ -71,9 +73,14 @@ export async function composeOrigin(config: OriginConfig, node: NodeContext): Pr
   node.description.component('ring', () => origins.state());
   node.description.component('write-back', () => writeBack.state());
   const isFirstOwner = (digest: Digest): boolean => rankAmongOwners(origins, node.identity.id, digest) === 0;
-  serveCollection(config, node, { ...collection, store, backend, writeBack, isFirstOwner });
+  serveCollection(config, node, { ...collection, index, store, backend, writeBack, isFirstOwner });
   lifecycle.spawn('write-back', async (options) => writeBack.run(options));
+  composeRepair(config, node, { ...collection, index, store, origins, keeper, writeBack });
   return async () => lifecycle.onDrain('uploads to peers', async () => peer.drain());
+}
+
+function openIndex({ buildIndexes }: OriginConfig, node: NodeContext): BuildIndexClient | undefined {
+  return buildIndexes === undefined ? undefined : node.lifecycle.use('build-index', new BuildIndexClient({ members: buildIndexes }, node));
 }
 
 /** On the file system of the store, which takes finished uploads over by a rename. */

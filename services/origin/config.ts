@@ -1,6 +1,6 @@
 /** The origin's config file. An example stands in deploy/config/origin.yaml. */
 import { z } from 'zod';
-import { commonParts, durationMs, members, networkEventsPart, originsPart, storePart, swarmPart } from '#runtime';
+import { commonParts, durationMs, members, networkEventsPart, originsPart, sizeBytes, storePart, swarmPart } from '#runtime';
 import { upstreamsPart } from './upstream/config.ts';
 
 const fileBackend = z.strictObject({
@@ -48,6 +48,17 @@ export const originConfig = z.strictObject({
       stagger: durationMs(0, 86_400_000).default(60_000),
       /** The longest pause between two attempts at one blob. */
       retryMax: durationMs(1000, 86_400_000).default(300_000),
+    })
+    .prefault({}),
+  /** Bringing back blobs that this origin should hold and lacks, after a disk or another origin was lost. */
+  repair: z
+    .strictObject({
+      /** Between two rounds; others come when origins start, come back or stay away. 0: only these. */
+      interval: durationMs(0, 366 * 86_400_000).default(600_000),
+      /** How long an origin must be down before the next in ring order takes copies in its place: longer than a restart. */
+      downAfter: durationMs(0, 366 * 86_400_000).default(30_000),
+      /** Bytes per second that repairs take from other origins, on average over blobs; 0 is unlimited. */
+      ingressPerSecond: sizeBytes(0, 2 ** 40).default(64 * 2 ** 20),
     })
     .prefault({}),
 });

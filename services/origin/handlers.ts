@@ -48,8 +48,10 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
         { signal },
       );
     },
-    async getMetainfo(request, { signal }) {
-      const metainfo = await keeper.metainfo(digestFromProto(request.digest), { localOnly: request.localOnly }, { signal });
+    async getMetainfo(request, { signal, caller }) {
+      const digest = digestFromProto(request.digest);
+      const metainfo = await keeper.metainfo(digest, { localOnly: request.localOnly }, { signal });
+      if (request.callerLost && caller.role === 'origin') await writeBack.writeNow(digest);
       return { metainfo: metainfoToProto(metainfo) };
     },
     async statBlob(request) {
@@ -61,14 +63,15 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
     async listBlobs(request) {
       const limit = pageSize(request.pageSize);
       const after = pageDigest(request.pageToken);
-      const blobs = store.list({ limit, ...(after === undefined ? {} : { after }) });
+      const page = { limit, ...(after === undefined ? {} : { after }) };
+      const { blobs, next } = request.notInStorage && writeBack.hasStorage ? writeBack.pendingHere(page) : listed(store, page);
       return {
         blobs: blobs.map(({ digest, sizeBytes }) => ({
           digest: digestToProto(digest),
           sizeBytes: BigInt(sizeBytes),
           writeBackPending: writeBack.isPending(digest),
         })),
-        nextPageToken: blobs.length === limit ? (blobs.at(-1)?.digest ?? '') : '',
+        nextPageToken: next ?? '',
       };
     },
     async getRing() {
@@ -94,6 +97,11 @@ export function originHandlers({ keeper, store, origins, writeBack }: OriginHand
 function sourceOf(source: Peer, caller: NodeIdentity, callerAddress: string): PeerOffer {
   const isCaller = source.identity !== undefined && peerIdOf(nodeIdentityFromProto(source.identity)) === peerIdOf(caller);
   return peerFromProto(isCaller ? { ...source, endpoint: advertisedEndpoint(source.endpoint, callerAddress) } : source);
+}
+
+function listed(store: BlobStore, page: { readonly limit: number; readonly after?: Digest }) {
+  const blobs = store.list(page);
+  return { blobs, next: blobs.length < page.limit ? undefined : blobs.at(-1)?.digest };
 }
 
 const originPeer = (id: string) => peerIdOf({ role: 'origin', id });

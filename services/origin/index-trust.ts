@@ -13,11 +13,16 @@ export class IndexTrust {
     this.#marks = marks;
   }
 
+  /** Whether this is the index that is known here, and not older than it was; the first one that answers is. */
+  believes(answered: IndexState): boolean {
+    const known = this.#marks.index();
+    return known === undefined || (known.id === answered.id && known.version <= answered.version);
+  }
+
   /** Throws `failed-precondition` when the index that answered is another one than before, or is older than it was. */
   check(answered: IndexState): void {
-    const known = this.#marks.index();
-    if (known === undefined || (known.id === answered.id && known.version <= answered.version)) return;
-    const what = known.id === answered.id ? 'has gone back to an older state' : 'is another one than before';
+    if (this.believes(answered)) return;
+    const what = this.#marks.index()?.id === answered.id ? 'has gone back to an older state' : 'is another one than before';
     throw new AppError(
       'failed-precondition',
       `the build-index ${what}: what it has forgotten would be deleted. Restore it, or accept that with "shoal gc --trust-index"`,

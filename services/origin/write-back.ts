@@ -1,7 +1,18 @@
 /** Copies owned blobs to durable storage: a durable queue, retried without end; a blob stays pinned on disk until its copy is acknowledged. */
 import { usualIngestMs } from '#cluster';
-import { AppError, algorithmOf, type Clock, type Digest, DigestHasher, isAppError, type Logger, type Meter, parseDigest } from '#core';
-import { type BlobBackend, type BlobStore, type DurableQueue, type ReadableBlob, readRange } from '#storage';
+import {
+  AppError,
+  algorithmOf,
+  type Clock,
+  type Digest,
+  DigestHasher,
+  isAppError,
+  isDigest,
+  type Logger,
+  type Meter,
+  parseDigest,
+} from '#core';
+import { type BlobBackend, type BlobStore, type DurableQueue, type ReadableBlob, readRange, type StoredBlob } from '#storage';
 import { copyDeadlineMs, statDeadlineMs, withDeadline } from './deadline.ts';
 
 export interface WriteBackOptions {
@@ -52,14 +63,33 @@ export class WriteBack {
   /**
    * Durable once it resolves: pins the blob, then queues it. Pinned first, so that a crash between the two only keeps too much. The first owner
    * writes when the others should have the blob (10 s for each GB, at most 30 s); each further one waits in case those before it are lost, and
-   * usually finds the copy there.
+   * usually finds the copy there. It waits no longer once they are down ({@link takeOver}) or have lost the blob ({@link writeNow}).
    */
   async enqueue(digest: Digest): Promise<void> {
     if (this.#deps.backend === undefined) return;
     await this.#deps.store.setPinned(digest, true);
+    await this.#deps.queue.enqueue(digest, digest, { delayMs: this.#delayMs(digest) });
+  }
+
+  /** An owner has lost a blob that this origin holds: it is written now, whoever's turn it is. */
+  async writeNow(digest: Digest): Promise<void> {
+    await this.#deps.queue.hasten(digest, 0);
+  }
+
+  /** Other origins are up or down than before: what it has become this origin's turn to write waits no longer for those that are gone. */
+  async takeOver(options: { readonly signal: AbortSignal }): Promise<void> {
+    for (let after: string | undefined; !options.signal.aborted; ) {
+      const page = this.#deps.queue.keys({ limit: listPageSize, ...(after === undefined ? {} : { after }) });
+      for (const digest of page.filter(isDigest)) await this.#deps.queue.hasten(digest, this.#delayMs(digest));
+      after = page.at(-1);
+      if (page.length < listPageSize) return;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+  }
+
+  #delayMs(digest: Digest): number {
     const { sizeBytes = 0 } = this.#deps.store.stat(digest) ?? {};
-    const settleMs = Math.min(settleMsMax, usualIngestMs(sizeBytes));
-    await this.#deps.queue.enqueue(digest, digest, { delayMs: settleMs + this.#deps.rankOf(digest) * this.#options.staggerMs });
+    return Math.min(settleMsMax, usualIngestMs(sizeBytes)) + this.#deps.rankOf(digest) * this.#options.staggerMs;
   }
 
   /** The blob is known to be in durable storage; false also when the storage does not answer. */
@@ -84,6 +114,21 @@ export class WriteBack {
       attemptCount: attempts,
       lastError,
     }));
+  }
+
+  /** Blobs on this disk that durable storage is not known to hold, of a page of the queue in digest order. `next` is where the next page begins. */
+  pendingHere(page: { readonly limit: number; readonly after?: Digest }): {
+    readonly blobs: readonly StoredBlob[];
+    readonly next: Digest | undefined;
+  } {
+    const digests = this.#deps.queue.keys(page).filter(isDigest);
+    const blobs = digests.map((digest) => this.#deps.store.stat(digest)).filter((blob) => blob !== undefined);
+    return { blobs, next: digests.length < page.limit ? undefined : digests.at(-1) };
+  }
+
+  /** Whether durable storage is configured. */
+  get hasStorage(): boolean {
+    return this.#deps.backend !== undefined;
   }
 
   state(): { readonly healthy: boolean; readonly message: string } {

@@ -16,7 +16,7 @@ import { type IngestRequest, OriginServiceService } from '#gen/shoal/origin/v1/o
 import { TrackerServiceService } from '#gen/shoal/tracker/v1/tracker_service';
 import { StaticCertificateSource } from '#pki';
 import { Ring } from '#placement';
-import { ChannelPool, digestFromProto, type Handlers, metainfoFromProto, metainfoToProto } from '#wire';
+import { ChannelPool, digestFromProto, digestToProto, type Handlers, metainfoFromProto, metainfoToProto } from '#wire';
 import { trackerHandlers } from '../../services/tracker/handlers.ts';
 import { Mesh, realClock, type TestServer } from '../integration/wire/mesh.ts';
 
@@ -32,6 +32,8 @@ export class MemoryOrigin {
   /** What an ingest does before it is acknowledged. */
   onIngest: (request: IngestRequest, signal: AbortSignal) => Promise<void> = async () => undefined;
   metainfoCallCount = 0;
+  /** Blobs that callers have lost. */
+  readonly toldLost: Digest[] = [];
 
   handlers(): Handlers<typeof OriginServiceService> {
     const unsupported = async (): Promise<never> => {
@@ -40,11 +42,21 @@ export class MemoryOrigin {
     return {
       locate: unsupported,
       statBlob: unsupported,
-      listBlobs: unsupported,
+      listBlobs: async ({ pageSize, pageToken }) => {
+        const rest = [...this.held.values()].filter(({ digest }) => digest > pageToken).sort((a, b) => (a.digest < b.digest ? -1 : 1));
+        const page = rest.slice(0, pageSize);
+        const blobs = page.map(({ digest, sizeBytes }) => ({
+          digest: digestToProto(digest),
+          sizeBytes: BigInt(sizeBytes),
+          writeBackPending: false,
+        }));
+        return { blobs, nextPageToken: rest.length > page.length ? (page.at(-1)?.digest ?? '') : '' };
+      },
       getRing: unsupported,
       listWriteBacks: unsupported,
       getMetainfo: async (request) => {
         this.metainfoCallCount += 1;
+        if (request.callerLost) this.toldLost.push(digestFromProto(request.digest));
         const metainfo = this.held.get(digestFromProto(request.digest));
         if (metainfo === undefined) throw new AppError('not-found', 'no such blob', { data: { kind: 'blob' } });
         return { metainfo: metainfoToProto(metainfo) };

@@ -14,10 +14,11 @@ export {
   type ProbeMode,
 } from './health-monitor.ts';
 export { type ManifestEntry, manifestFromProto, manifestToProto, type TagEntry, taggedMs } from './index-records.ts';
-export { type IngestOutcome, usualIngestMs } from './ingest.ts';
+export { type IngestOutcome, longestIngestMs, usualIngestMs } from './ingest.ts';
 export { type EnsuredBlob, MeshUpstreams, type MeshUpstreamsDeps, type UpstreamQuery } from './mesh-upstreams.ts';
 export {
   type FoundMetainfo,
+  type HeldBlob,
   type IngestOptions,
   OriginCluster,
   type OriginClusterDeps,

@@ -7,6 +7,15 @@ export function usualIngestMs(sizeBytes: number): number {
   return Math.floor(sizeBytes / 100_000);
 }
 
+/** An owner that answers is given time for connecting and syncing, and a pace below which something is broken. */
+const timeoutMsMin = 60_000;
+const paceBytesPerMs = 1024;
+
+/** How long an owner may take to fetch a blob, in milliseconds: a minute, and the time at 1 MiB/s. */
+export function longestIngestMs(sizeBytes: number): number {
+  return timeoutMsMin + Math.ceil(sizeBytes / paceBytesPerMs);
+}
+
 export interface IngestPlan {
   /** In the order in which they are asked: members in ring order, healthy ones first. */
   readonly candidates: readonly Member[];

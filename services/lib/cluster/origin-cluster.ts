@@ -1,12 +1,23 @@
 /** The origins as a node sees them: who owns a blob, who answers, and calls that survive the loss of one of them. */
-import { AppError, type Clock, type Digest, isAppError, type Logger, type Metainfo, peerIdOf, type Rng, toAppError } from '#core';
+import {
+  AppError,
+  type Clock,
+  type Digest,
+  isAppError,
+  type Logger,
+  type Metainfo,
+  parseDigest,
+  peerIdOf,
+  type Rng,
+  toAppError,
+} from '#core';
 import { OriginServiceService } from '#gen/shoal/origin/v1/origin_service';
-import { type HealthState, Ring } from '#placement';
+import { type HealthState, Ring, shouldTake } from '#placement';
 import type { PeerOffer } from '#swarm';
-import { type Client, digestToProto, metainfoFromProto, metainfoToProto, peerToProto } from '#wire';
+import { type Client, digestFromProto, digestToProto, metainfoFromProto, metainfoToProto, peerToProto } from '#wire';
 import { type Answer, firstAnswer } from './first-answer.ts';
 import { type HealthListener, HealthMonitor, type ProbeMode } from './health-monitor.ts';
-import { type IngestOutcome, type IngestPlan, ingestAtOwners, usualIngestMs } from './ingest.ts';
+import { type IngestOutcome, type IngestPlan, ingestAtOwners, longestIngestMs, usualIngestMs } from './ingest.ts';
 import type { Channels, ClusterCallOptions, Member, MemberStatus } from './types.ts';
 
 export interface OriginClusterOptions {
@@ -45,11 +56,16 @@ export interface FoundMetainfo {
   readonly holders: readonly PeerOffer[];
 }
 
-/** An owner that answers is given time for connecting and syncing, and a pace below which something is broken. */
-const ingestTimeoutMsMin = 60_000;
-const ingestPaceBytesPerMs = 1024;
 /** When an owner takes so much longer than usual over a blob, those beyond the quorum are asked as well. */
 const lateMs = 2000;
+/** A blob on the disk of an origin. */
+export interface HeldBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** It waits to be written to durable storage. */
+  readonly writeBackPending: boolean;
+}
+
 /** Owners answer from their own disk. */
 const localTimeoutMs = 5000;
 
@@ -125,7 +141,11 @@ export class OriginCluster implements AsyncDisposable {
    */
   async getMetainfo(digest: Digest, { signal }: ClusterCallOptions): Promise<Metainfo> {
     const { metainfoTimeoutMs: timeoutMs, hedgeMs } = this.#options;
-    const answer = await this.#firstOf(this.otherOwners(digest), { digest, localOnly: false, timeoutMs, hedgeMs }, signal);
+    const answer = await this.#firstOf(
+      this.otherOwners(digest),
+      { digest, localOnly: false, callerLost: false, timeoutMs, hedgeMs },
+      signal,
+    );
     if (answer.ok) return answer.value;
     throw failureOf(digest, answer.errors);
   }
@@ -137,8 +157,48 @@ export class OriginCluster implements AsyncDisposable {
   async findMetainfo(digest: Digest, { signal }: ClusterCallOptions): Promise<FoundMetainfo | undefined> {
     const settled = this.#ring.order(digest).slice(0, this.replicas * placesSearched);
     const candidates = [...new Set([...this.owners(digest), ...settled])].filter(({ id }) => id !== this.#options.self);
+    return this.#findAt(candidates, digest, { signal, callerLost: false });
+  }
+
+  /**
+   * As {@link findMetainfo}, at members that have said they hold the blob, with word that this owner has lost it: the one that answers writes it to durable
+   * storage now.
+   */
+  async findLost(digest: Digest, holders: readonly string[], { signal }: ClusterCallOptions): Promise<FoundMetainfo | undefined> {
+    const candidates = this.#ring.order(digest).filter(({ id }) => holders.includes(id) && id !== this.#options.self);
+    return this.#findAt(candidates, digest, { signal, callerLost: true });
+  }
+
+  /**
+   * A page of the blobs on the disk of a member in digest order, `next` where the next one begins; of all, or of those that durable storage is not known to
+   * hold. Throws `unavailable`, `deadline-exceeded`.
+   */
+  async listBlobs(
+    member: Member,
+    page: { readonly limit: number; readonly after?: Digest; readonly notInStorage: boolean },
+    { signal }: ClusterCallOptions,
+  ): Promise<{ readonly blobs: readonly HeldBlob[]; readonly next: Digest | undefined }> {
+    const request = { pageSize: page.limit, pageToken: page.after ?? '', notInStorage: page.notInStorage };
+    const { blobs, nextPageToken } = await this.#call(member, (client) => client.listBlobs(request, { signal, timeoutMs: localTimeoutMs }));
+    return {
+      blobs: blobs.map(({ digest, sizeBytes, ...blob }) => ({ ...blob, digest: digestFromProto(digest), sizeBytes: Number(sizeBytes) })),
+      next: nextPageToken === '' ? undefined : parseDigest(nextPageToken),
+    };
+  }
+
+  /** Whether this node, an origin, should bring a blob to itself that `holders` have. `isPresent` says who still counts, healthy or not. */
+  shouldTake(digest: Digest, holders: readonly string[], isPresent: (id: string) => boolean): boolean {
+    const { replicas, self } = this.#options;
+    return self !== undefined && shouldTake({ ring: this.#ring, replicas, self, isPresent }, digest, holders);
+  }
+
+  async #findAt(
+    candidates: readonly Member[],
+    digest: Digest,
+    { signal, callerLost }: { readonly signal: AbortSignal; readonly callerLost: boolean },
+  ): Promise<FoundMetainfo | undefined> {
     const hedgeMs = Math.min(this.#options.hedgeMs, 200);
-    const answer = await this.#firstOf(candidates, { digest, localOnly: true, timeoutMs: localTimeoutMs, hedgeMs }, signal);
+    const answer = await this.#firstOf(candidates, { digest, localOnly: true, callerLost, timeoutMs: localTimeoutMs, hedgeMs }, signal);
     if (!answer.ok) {
       if (answer.errors.every((error) => isAppError(error, 'not-found'))) return undefined;
       throw failureOf(digest, answer.errors);
@@ -164,7 +224,7 @@ export class OriginCluster implements AsyncDisposable {
       sources: sources.map(peerToProto),
       inlineData: inline ?? new Uint8Array(0),
     };
-    const timeoutMs = ingestTimeoutMsMin + Math.ceil(metainfo.sizeBytes / ingestPaceBytesPerMs);
+    const timeoutMs = longestIngestMs(metainfo.sizeBytes);
     const outcome = await ingestAtOwners(
       plan,
       async (member, options) => {
@@ -203,11 +263,17 @@ export class OriginCluster implements AsyncDisposable {
 
   #firstOf(
     candidates: readonly Member[],
-    query: { readonly digest: Digest; readonly localOnly: boolean; readonly timeoutMs: number; readonly hedgeMs: number },
+    query: {
+      readonly digest: Digest;
+      readonly localOnly: boolean;
+      readonly callerLost: boolean;
+      readonly timeoutMs: number;
+      readonly hedgeMs: number;
+    },
     signal: AbortSignal,
   ): Promise<Answer<Member, Metainfo>> {
-    const { digest, localOnly, timeoutMs, hedgeMs } = query;
-    const request = { digest: digestToProto(digest), localOnly };
+    const { digest, localOnly, callerLost, timeoutMs, hedgeMs } = query;
+    const request = { digest: digestToProto(digest), localOnly, callerLost };
     return firstAnswer(
       candidates,
       async (member, options) => {

@@ -173,6 +173,21 @@ export class DurableQueue<T> {
     return true;
   }
 
+  /**
+   * Makes a task that has not been tried yet due at most `delayMs` after it was added; quiet when it is due by then or there is none. Not durable: after a
+   * restart it is due when it was before.
+   */
+  async hasten(key: string, delayMs: number): Promise<void> {
+    const task = this.#tasks.get(key);
+    // Until its row is saved, whether it stays is not known.
+    await task?.saved.catch(() => undefined);
+    if (task === undefined || this.#tasks.get(key) !== task || task.row.attempts > 0) return;
+    const dueMs = task.row.enqueuedMs + delayMs;
+    if (dueMs >= task.row.dueMs) return;
+    this.#reschedule(task, { ...task.row, dueMs });
+    this.#wake();
+  }
+
   /** Gives a task up, for callers whose task has become pointless; false when there is none. One that runs is not stopped. */
   async remove(key: string): Promise<boolean> {
     const task = this.#tasks.get(key);
@@ -194,6 +209,18 @@ export class DurableQueue<T> {
 
   has(key: string): boolean {
     return this.#tasks.has(key);
+  }
+
+  /** The keys of saved tasks in their own order, after `after` whether that is there or not. */
+  keys(page: { readonly limit: number; readonly after?: string }): readonly string[] {
+    const { limit, after } = page;
+    const found: string[] = [];
+    for (const key of this.#table.getKeys(after === undefined ? {} : { start: `${after}\u0000` })) {
+      // The row of a task that is done goes a moment after it.
+      if (this.#tasks.has(key)) found.push(key);
+      if (found.length >= limit) break;
+    }
+    return found;
   }
 
   /** In the order they were added, after `after` when that is still there. */

@@ -1,6 +1,6 @@
 /** The upstreams of an origin, put together. */
 import { join } from 'node:path';
-import { BuildIndexClient, type Member, type OriginCluster } from '#cluster';
+import type { BuildIndexClient, OriginCluster } from '#cluster';
 import { AppError, peerIdOf } from '#core';
 import { UpstreamServiceService } from '#gen/shoal/origin/v1/upstream_service';
 import type { PeerNode } from '#peer';
@@ -19,6 +19,7 @@ export interface UpstreamParts {
   readonly peer: PeerNode;
   readonly origins: OriginCluster;
   readonly keeper: BlobKeeper;
+  readonly index: BuildIndexClient | undefined;
 }
 
 const serviceName = 'shoal.origin.v1.UpstreamService';
@@ -26,20 +27,18 @@ const serviceName = 'shoal.origin.v1.UpstreamService';
 export async function composeUpstreams(
   config: {
     readonly upstreams: readonly UpstreamConfig[];
-    readonly buildIndexes?: readonly Member[] | undefined;
     readonly store: { readonly directory: string };
   },
   node: NodeContext,
   parts: UpstreamParts,
 ): Promise<void> {
   const { lifecycle, clock } = node;
+  const { index } = parts;
   if (config.upstreams.length === 0) {
     node.server.addService(serviceName, UpstreamServiceService, noUpstreamHandlers());
     return;
   }
-  if (config.buildIndexes === undefined)
-    throw new AppError('invalid-argument', 'upstreams need buildIndexes: name the build-index here too');
-  const index = lifecycle.use('build-index', new BuildIndexClient({ members: config.buildIndexes }, node));
+  if (index === undefined) throw new AppError('invalid-argument', 'upstreams need buildIndexes: name the build-index here too');
   const upstreams = new Upstreams(config.upstreams, node);
   lifecycle.onStop('upstreams', async () => upstreams[Symbol.dispose]());
   const access = new CallerAccess({ clock });

@@ -105,6 +105,35 @@ test('a blob that stand-ins took while its owners were down is found when the ow
   assert.equal(found?.holders[0]?.peer, `origin/${standIn.id}`);
 });
 
+test('an owner lists what another one holds, and takes what it has lost from one of those who hold it, which hears of the loss', async (t) => {
+  const cluster = await ClusterMesh.open(t, 4);
+  const held = ['one', 'two', 'three'].map(blob);
+  for (const metainfo of held) cluster.origins.get('o4')?.held.set(metainfo.digest, metainfo);
+  const origins = cluster.originCluster(await cluster.pool({ role: 'origin', id: 'o1' }), { replicas: 1, self: 'o1' });
+  const member = origins.members().find(({ id }) => id === 'o4');
+  assert.ok(member !== undefined);
+  const digests = held.map(({ digest }) => digest).sort();
+  const first = await origins.listBlobs(member, { limit: 2, notInStorage: true }, forever);
+  const { next } = first;
+  assert.ok(next !== undefined);
+  const second = await origins.listBlobs(member, { limit: 2, after: next, notInStorage: true }, forever);
+  assert.deepEqual(
+    [...first.blobs, ...second.blobs].map(({ digest }) => digest),
+    digests,
+  );
+  assert.equal(second.next, undefined);
+  const [lost] = held;
+  assert.ok(lost !== undefined);
+  const found = await origins.findLost(lost.digest, ['o4'], forever);
+  assert.deepEqual(found?.metainfo, lost);
+  assert.deepEqual(cluster.origins.get('o4')?.toldLost, [lost.digest]);
+  assert.equal(await origins.findLost(blob('none').digest, ['o2', 'o4'], forever), undefined);
+  assert.deepEqual(
+    [...cluster.origins].flatMap(([id, { metainfoCallCount }]) => (metainfoCallCount > 0 ? [id] : [])),
+    ['o2', 'o4'],
+  );
+});
+
 test('absence is established only when every owner answered', async (t) => {
   const cluster = await ClusterMesh.open(t);
   const origins = cluster.originCluster(await cluster.pool({ role: 'origin', id: 'o1' }), { self: 'o1' });

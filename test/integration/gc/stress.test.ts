@@ -1,16 +1,18 @@
 /**
- * Pushes, deletions and both collections of garbage at once, with a grace that is about as long as a push among the names, and none at the origins:
+ * Pushes, deletions, both collections of garbage and repairs of one origin from the other at once, with a grace that is about as long as a push among the names, and none at the origins:
  * whatever was acknowledged is whole, and in the end nothing is left
  * that nobody wants. Real index, real origins' stores, queues and storage; only the wire is left out, and every call to the index takes a while.
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { BuildIndexClient, OriginCluster } from '#cluster';
+import type { BuildIndexClient, Member, OriginCluster } from '#cluster';
 import {
+  AppError,
   type Digest,
   digestOf,
   isAppError,
+  type Metainfo,
   MetainfoBuilder,
   nullMeter,
   parseRepositoryName,
@@ -21,7 +23,7 @@ import {
   type Tag,
 } from '#core';
 import { placeAndPublish } from '#images';
-import { type BlobBackend, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
+import { type BlobBackend, type BlobStore, DiskBlobStore, DurableQueue, FileBackend, openDatabase } from '#storage';
 import { NamesCollector } from '../../../services/build-index/collector.ts';
 import { claimLifetimeMs } from '../../../services/build-index/fences.ts';
 import { retentionRules } from '../../../services/build-index/retention.ts';
@@ -31,6 +33,8 @@ import { BlobsInUse } from '../../../services/origin/blobs-in-use.ts';
 import { BytesCollector } from '../../../services/origin/collector.ts';
 import { GarbageMarks } from '../../../services/origin/garbage-marks.ts';
 import { Refill } from '../../../services/origin/refill.ts';
+import { Pace } from '../../../services/origin/repair/pace.ts';
+import { RepairRound } from '../../../services/origin/repair/round.ts';
 import { decodeWriteBack, WriteBack } from '../../../services/origin/write-back.ts';
 import { manifestEntry } from '../../support/manifest-entry.ts';
 import { until } from '../../support/processes.ts';
@@ -73,7 +77,7 @@ function indexClient(store: IndexStore, origin: string) {
   } satisfies Partial<BuildIndexClient>;
 }
 
-async function openOrigin(t: TestContext, id: string, index: IndexStore, backend: BlobBackend) {
+async function openOrigin(t: TestContext, id: string, index: IndexStore, backend: BlobBackend, others: () => readonly Source[]) {
   const root = await tempDir(t);
   const deps = { clock: realClock, rng: new SeededRng(1), logger: silentLogger, meter: nullMeter };
   const store = await DiskBlobStore.open({ root: join(root, 'store'), capacityBytes: 1 << 30 }, deps);
@@ -86,9 +90,10 @@ async function openOrigin(t: TestContext, id: string, index: IndexStore, backend
   const gcDb = await openDatabase(join(root, 'gc'));
   const parts = { marks: new GarbageMarks(gcDb), inUse: new BlobsInUse() };
   const refill = await Refill.open({ root: join(root, 'refill') }, { ...deps, store, backend });
-  const peer = { open: unused, bytes: unused, fetch: unused, ingest: unused, seed: unused, transfers: () => [] };
-  // Tiny blobs come inside the call: no other node is asked for anything.
-  const origins = {} as OriginCluster;
+  // Pushed blobs are tiny and come inside the call; only a repair takes them from the other origin.
+  const ingest = async ({ digest }: Metainfo): Promise<void> => slow(() => copyBlob(others(), store, digest));
+  const peer = { open: unused, bytes: unused, fetch: unused, ingest, seed: unused, transfers: () => [] };
+  const origins = { otherOwners: () => [] } as unknown as OriginCluster;
   const keeper = new BlobKeeper({ ...deps, ...parts, store, peer, origins, writeBack, refill });
   const collector = new BytesCollector(
     { intervalMs: 0, graceMs: 0 },
@@ -111,7 +116,53 @@ async function openOrigin(t: TestContext, id: string, index: IndexStore, backend
     await running;
     await Promise.all([db.close(), gcDb.close(), store[Symbol.asyncDispose]()]);
   });
-  return { store, keeper, collector, queue };
+  const repair = async (): Promise<number> => {
+    const round = new RepairRound(
+      { self: id, isPresent: () => true, isOver: () => false, pace: new Pace({ bytesPerSec: 0 }, deps) },
+      // As if there were no storage: whatever the other one has is looked at.
+      { ...deps, ...parts, origins: originsOf(others), index: indexClient(index, id), store, keeper, hasStorage: false },
+    );
+    await round.run({ signal });
+    assert.equal(round.error, undefined, `seed ${seed}`);
+    return round.broughtCount;
+  };
+  return { store, keeper, collector, queue, repair, inUse: parts.inUse };
+}
+
+interface Source {
+  readonly store: BlobStore;
+}
+
+/** What a round of repair asks of the other origins, each of which owns every blob. */
+function originsOf(others: () => readonly Source[]) {
+  const storeOf = (id: string): BlobStore => others()[Number(id)]?.store ?? assert.fail();
+  return {
+    members: () => others().map((_, at) => ({ id: String(at), endpoint: '', healthy: true })),
+    listBlobs: ({ id }: Member, page: { readonly limit: number; readonly after?: Digest }) =>
+      slow(() => {
+        const blobs = storeOf(id).list(page);
+        return { blobs: blobs.map((blob) => ({ ...blob, writeBackPending: false })), next: undefined };
+      }),
+    findLost: (digest: Digest, [holder = '']: readonly string[]) =>
+      slow(() => {
+        const metainfo = storeOf(holder).metainfo(digest);
+        return metainfo === undefined ? undefined : { metainfo, holders: [] };
+      }),
+    shouldTake: () => true,
+  };
+}
+
+/** As a transfer does: it fails when the source has deleted the blob. */
+async function copyBlob(sources: readonly Source[], target: BlobStore, digest: Digest): Promise<void> {
+  for (const { store } of sources) {
+    await using blob = await store.open(digest);
+    if (blob === undefined) continue;
+    const bytes = Buffer.alloc(blob.metainfo.sizeBytes);
+    await blob.readInto(bytes, 0);
+    await target.put(digest, bytes, { fsync: true });
+    return;
+  }
+  throw new AppError('resource-exhausted', 'nobody has it any more');
 }
 
 type Origin = Awaited<ReturnType<typeof openOrigin>>;
@@ -122,7 +173,8 @@ async function setUp(t: TestContext) {
   t.after(async () => index[Symbol.asyncDispose]());
   const backend = await FileBackend.open({ root: join(root, 'storage') }, { clock: realClock });
   const origins: Origin[] = [];
-  for (const id of ['o1', 'o2']) origins.push(await openOrigin(t, id, index, backend));
+  for (const [at, id] of ['o1', 'o2'].entries())
+    origins.push(await openOrigin(t, id, index, backend, () => origins.filter((_, other) => other !== at)));
   const names = new NamesCollector(
     {
       intervalMs: 0,
@@ -187,9 +239,23 @@ async function collectBytes({ collector }: Origin): Promise<void> {
   for await (const _progress of collector.run({ dryRun: false }, { signal }));
 }
 
+/** One of the origins loses a blob that the other has. */
+async function loseOne(origins: readonly Origin[]): Promise<void> {
+  const at = rng.below(origins.length);
+  const [loser, other] = [origins[at], origins[1 - at]];
+  const lost = loser?.store.list({ limit: 100 }).find(({ digest }) => rng.below(10) === 0 && other?.store.stat(digest) !== undefined);
+  // One that is being deleted at the other, or taken in here, has no second copy to be relied on.
+  if (lost === undefined || loser?.inUse.has(lost.digest) || other?.inUse.has(lost.digest)) return;
+  await loser?.store.delete(lost.digest);
+}
+
+/** Origins collect one after the other, and repair in between: what one has deleted the other still has. */
 async function collectAll(cluster: Cluster): Promise<void> {
   await collectNames(cluster, 0);
-  for (const origin of cluster.origins) await collectBytes(origin);
+  for (const origin of cluster.origins) {
+    await collectBytes(origin);
+    for (const { repair } of cluster.origins) await repair();
+  }
 }
 
 async function assertWhole({ index, origins, backend }: Cluster, repository: RepositoryName, tag: Tag): Promise<void> {
@@ -206,7 +272,7 @@ test('next to collections without a pause every acknowledged image stays whole, 
   const cluster = await setUp(t);
   const { index, origins, backend } = cluster;
   const acknowledged = new Map<string, { readonly repository: RepositoryName; readonly tag: Tag }>();
-  let [ackCount, failCount, pushing] = [0, 0, true];
+  let [ackCount, failCount, repairCount, pushing] = [0, 0, 0, true];
   const pusher = async (id: number): Promise<void> => {
     for (let round = 0; round < 25; round += 1) {
       const repository = repositories[rng.below(2)] ?? assert.fail();
@@ -238,14 +304,23 @@ test('next to collections without a pause every acknowledged image stays whole, 
   const collecting = Promise.all([
     whilePushing(() => collectNames(cluster, 200)),
     ...origins.map((origin) => whilePushing(() => collectBytes(origin))),
+    ...origins.map(({ repair }) =>
+      whilePushing(async () => {
+        repairCount += await repair();
+      }),
+    ),
+    whilePushing(async () => loseOne(origins)),
   ]);
   await Promise.all([0, 1, 2, 3, 4].map(pusher)).finally(() => {
     pushing = false;
   });
   await collecting;
   const drained = async (): Promise<true | undefined> => (origins.every(({ queue }) => queue.size() === 0) ? true : undefined);
+  for (const { repair } of origins) repairCount += await repair();
   await until('write-backs are done', drained);
-  t.diagnostic(`seed ${seed}: ${ackCount} pushes acknowledged, ${failCount} to be repeated, ${acknowledged.size} images in the end`);
+  t.diagnostic(
+    `seed ${seed}: ${ackCount} pushes acknowledged, ${failCount} to be repeated, ${acknowledged.size} images in the end, ${repairCount} blobs repaired`,
+  );
   assert.ok(ackCount > 20, `seed ${seed}: only ${ackCount} pushes were acknowledged`);
   for (const { repository, tag } of acknowledged.values()) await assertWhole(cluster, repository, tag);
 

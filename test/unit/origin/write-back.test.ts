@@ -18,6 +18,8 @@ interface Setting {
   /** Blobs that were asked for again. */
   readonly fetched: Digest[];
   readonly run: () => void;
+  /** This origin's place among the owners. */
+  readonly place: { rank: number };
 }
 
 async function setUp(t: TestContext, backend: BlobBackend): Promise<Setting> {
@@ -29,7 +31,11 @@ async function setUp(t: TestContext, backend: BlobBackend): Promise<Setting> {
   const queue = await DurableQueue.open({ db, name: 'write-back', decode: decodeWriteBack }, deps);
   const fetched: Digest[] = [];
   const fetchAgain = async (digest: Digest): Promise<void> => void fetched.push(digest);
-  const writeBack = new WriteBack({ concurrency: 2, staggerMs: 0 }, { ...deps, queue, store, backend, rankOf: () => 0, fetchAgain });
+  const place = { rank: 0 };
+  const writeBack = new WriteBack(
+    { concurrency: 2, staggerMs: 60_000 },
+    { ...deps, queue, store, backend, rankOf: () => place.rank, fetchAgain },
+  );
   const abort = new AbortController();
   let running = Promise.resolve();
   t.after(async () => {
@@ -41,7 +47,7 @@ async function setUp(t: TestContext, backend: BlobBackend): Promise<Setting> {
   const run = (): void => {
     running = writeBack.run({ signal: abort.signal });
   };
-  return { root, store, writeBack, clock, fetched, run };
+  return { root, store, writeBack, clock, fetched, run, place };
 }
 
 test('a blob that the disk has damaged never gets to durable storage, is discarded and asked for again', async (t) => {
@@ -86,6 +92,52 @@ test('a large blob is written when the other owners have had time to fetch it', 
   assert.equal(await backend.stat(large.metainfo.digest, { signal }), undefined);
   clock.advance(1);
   await until(() => !writeBack.isPending(large.metainfo.digest));
+});
+
+test('the second owner waits for the first, but not once that is down', async (t) => {
+  const backend = new MemoryBackend();
+  const { store, writeBack, clock, run, place } = await setUp(t, backend);
+  const [early, late] = [blobOf(1, 2_000_000), blobOf(2, 50_000)] as const;
+  place.rank = 2;
+  for (const { metainfo, bytes } of [early, late]) {
+    await store.put(metainfo.digest, bytes, { fsync: true });
+    await writeBack.enqueue(metainfo.digest);
+  }
+  run();
+  await writeBack.takeOver({ signal });
+  clock.advance(60_019);
+  assert.equal(writeBack.list({ limit: 3 }).length, 2);
+  // One of the two before it is gone: as the second it has waited long enough for the small blob, and a moment later for the large one.
+  place.rank = 1;
+  await writeBack.takeOver({ signal });
+  await until(() => !writeBack.isPending(late.metainfo.digest));
+  assert.equal(await backend.stat(early.metainfo.digest, { signal }), undefined);
+  clock.advance(1);
+  await until(() => !writeBack.isPending(early.metainfo.digest));
+});
+
+test('a blob that another owner has lost is written at once, the others when it is their turn', async (t) => {
+  const backend = new MemoryBackend();
+  const { store, writeBack, clock, run, place } = await setUp(t, backend);
+  const [lost, safe] = [blobOf(1, 2_000_000), blobOf(2, 500)] as const;
+  place.rank = 1;
+  for (const { metainfo, bytes } of [lost, safe]) {
+    await store.put(metainfo.digest, bytes, { fsync: true });
+    await writeBack.enqueue(metainfo.digest);
+  }
+  run();
+  assert.deepEqual(
+    writeBack.pendingHere({ limit: 10 }).blobs.map(({ digest }) => digest),
+    [lost.metainfo.digest, safe.metainfo.digest].sort(),
+  );
+  await writeBack.writeNow(lost.metainfo.digest);
+  await until(() => !writeBack.isPending(lost.metainfo.digest));
+  assert.deepEqual(await backend.list({ limit: 10 }, { signal }), [lost.metainfo.digest]);
+  const { blobs, next } = writeBack.pendingHere({ limit: 1 });
+  assert.deepEqual([blobs.map(({ digest }) => digest), next], [[safe.metainfo.digest], safe.metainfo.digest]);
+  assert.deepEqual(writeBack.pendingHere({ limit: 1, after: safe.metainfo.digest }), { blobs: [], next: undefined });
+  clock.advance(60_000);
+  await until(() => !writeBack.isPending(safe.metainfo.digest));
 });
 
 test('blobs that were pinned but never queued are written after the next start, and unpinned', async (t) => {

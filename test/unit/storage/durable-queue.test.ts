@@ -191,6 +191,43 @@ test('an operator can bring a task forward and give one up', async (t) => {
   assert.equal(queue.size(), 0);
 });
 
+test('a task that waits can be hastened, never put off, and not once it has failed', async (t) => {
+  const { queue, clock, run } = await setUp(t);
+  for (const key of ['slow', 'failing']) await queue.enqueue(key, key, { delayMs: 60_000 });
+  const done: string[] = [];
+  let failing = true;
+  run(async (payload) => {
+    if (payload === 'failing' && failing) throw new AppError('unavailable', 'not now', { retryAfterMs: 30_000 });
+    done.push(payload);
+  }, 2);
+  await queue.hasten('slow', 90_000);
+  await queue.hasten('slow', 20_000);
+  await queue.hasten('slow', 40_000);
+  await queue.hasten('nobody', 0);
+  clock.advance(19_999);
+  await queue.hasten('failing', 0);
+  await until(() => queue.list({ limit: 2 })[1]?.attempts === 1);
+  assert.deepEqual(done, []);
+  clock.advance(1);
+  await until(() => done.length === 1);
+  failing = false;
+  await queue.hasten('failing', 0);
+  clock.advance(29_000);
+  for (let turn = 0; turn < 200; turn += 1) await new Promise<void>((resolve) => setImmediate(resolve));
+  assert.equal(queue.size(), 1);
+  clock.advance(1000);
+  await until(() => queue.size() === 0);
+  assert.deepEqual(done, ['slow', 'failing']);
+});
+
+test('keys come in their own order, after one whether it is there or not', async (t) => {
+  const { queue } = await setUp(t);
+  for (const key of ['c', 'a', 'd', 'b']) await queue.enqueue(key, key);
+  assert.deepEqual(queue.keys({ limit: 3 }), ['a', 'b', 'c']);
+  await queue.remove('b');
+  assert.deepEqual(queue.keys({ limit: 3, after: 'b' }), ['c', 'd']);
+});
+
 test('a full queue refuses and drops nothing', async (t) => {
   const { queue } = await setUp(t, { tasksMax: 2 });
   for (const key of ['a', 'b']) await queue.enqueue(key, 'x');

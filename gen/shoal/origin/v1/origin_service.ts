@@ -61,6 +61,11 @@ export interface GetMetainfoRequest {
     | undefined;
   /** Answer only from this origin's own disk, without asking anyone. */
   readonly localOnly: boolean;
+  /**
+   * The caller should hold the blob and has lost it: an origin that has it writes it to durable storage now, instead of leaving that to the owners
+   * before it for a while. Heeded from origins only.
+   */
+  readonly callerLost: boolean;
 }
 
 /** A blob's metainfo. */
@@ -89,6 +94,11 @@ export interface ListBlobsRequest {
   readonly pageSize: number;
   /** `next_page_token` of the page before; empty for the first. */
   readonly pageToken: string;
+  /**
+   * Only blobs that durable storage is not known to hold: those that wait to be written to it or, at an origin without storage, all. A page may
+   * then have fewer blobs than `page_size`, also none, before the last one.
+   */
+  readonly notInStorage: boolean;
 }
 
 /** A blob on disk. */
@@ -448,7 +458,7 @@ export const IngestResponse: MessageFns<IngestResponse> = {
 };
 
 function createBaseGetMetainfoRequest(): GetMetainfoRequest {
-  return { digest: undefined, localOnly: false };
+  return { digest: undefined, localOnly: false, callerLost: false };
 }
 
 export const GetMetainfoRequest: MessageFns<GetMetainfoRequest> = {
@@ -458,6 +468,9 @@ export const GetMetainfoRequest: MessageFns<GetMetainfoRequest> = {
     }
     if (message.localOnly !== false) {
       writer.uint32(16).bool(message.localOnly);
+    }
+    if (message.callerLost !== false) {
+      writer.uint32(24).bool(message.callerLost);
     }
     return writer;
   },
@@ -491,6 +504,14 @@ export const GetMetainfoRequest: MessageFns<GetMetainfoRequest> = {
             message.localOnly = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.callerLost = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -511,6 +532,9 @@ export const GetMetainfoRequest: MessageFns<GetMetainfoRequest> = {
     if (message.localOnly !== false) {
       obj.localOnly = message.localOnly;
     }
+    if (message.callerLost !== false) {
+      obj.callerLost = message.callerLost;
+    }
     return obj;
   },
 
@@ -523,6 +547,7 @@ export const GetMetainfoRequest: MessageFns<GetMetainfoRequest> = {
       ? Digest.fromPartial(object.digest)
       : undefined;
     message.localOnly = object.localOnly ?? false;
+    message.callerLost = object.callerLost ?? false;
     return message;
   },
 };
@@ -739,7 +764,7 @@ export const StatBlobResponse: MessageFns<StatBlobResponse> = {
 };
 
 function createBaseListBlobsRequest(): ListBlobsRequest {
-  return { pageSize: 0, pageToken: "" };
+  return { pageSize: 0, pageToken: "", notInStorage: false };
 }
 
 export const ListBlobsRequest: MessageFns<ListBlobsRequest> = {
@@ -749,6 +774,9 @@ export const ListBlobsRequest: MessageFns<ListBlobsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(18).string(message.pageToken);
+    }
+    if (message.notInStorage !== false) {
+      writer.uint32(24).bool(message.notInStorage);
     }
     return writer;
   },
@@ -782,6 +810,14 @@ export const ListBlobsRequest: MessageFns<ListBlobsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.notInStorage = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -802,6 +838,9 @@ export const ListBlobsRequest: MessageFns<ListBlobsRequest> = {
     if (message.pageToken !== "") {
       obj.pageToken = message.pageToken;
     }
+    if (message.notInStorage !== false) {
+      obj.notInStorage = message.notInStorage;
+    }
     return obj;
   },
 
@@ -812,6 +851,7 @@ export const ListBlobsRequest: MessageFns<ListBlobsRequest> = {
     const message = createBaseListBlobsRequest() as any;
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.notInStorage = object.notInStorage ?? false;
     return message;
   },
 };
@@ -1518,7 +1558,7 @@ export const OriginServiceService = {
     responseDeserialize: (value: Buffer): StatBlobResponse => StatBlobResponse.decode(value),
   },
   /**
-   * Lists the blobs on this origin's disk, in digest order.
+   * Lists the blobs on this origin's disk, in digest order. Origins compare the lists of the others with their own disks to repair what is missing.
    *
    * Idempotent. Codes: INVALID_ARGUMENT for a malformed page token.
    */
@@ -1595,7 +1635,7 @@ export interface OriginServiceServer extends UntypedServiceImplementation {
    */
   statBlob: handleUnaryCall<StatBlobRequest, StatBlobResponse>;
   /**
-   * Lists the blobs on this origin's disk, in digest order.
+   * Lists the blobs on this origin's disk, in digest order. Origins compare the lists of the others with their own disks to repair what is missing.
    *
    * Idempotent. Codes: INVALID_ARGUMENT for a malformed page token.
    */
@@ -1702,7 +1742,7 @@ export interface OriginServiceClient extends Client {
     callback: (error: ServiceError | null, response: StatBlobResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Lists the blobs on this origin's disk, in digest order.
+   * Lists the blobs on this origin's disk, in digest order. Origins compare the lists of the others with their own disks to repair what is missing.
    *
    * Idempotent. Codes: INVALID_ARGUMENT for a malformed page token.
    */
