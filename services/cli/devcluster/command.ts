@@ -33,6 +33,7 @@ interface Flags {
   readonly logLevel: string;
   readonly agentIngress: number;
   readonly gatewayConfig?: string;
+  readonly originConfig?: string;
   readonly upstreams?: string;
   readonly json?: boolean;
 }
@@ -57,6 +58,7 @@ export function devclusterCommand(): Command {
     .option('--origin-port <port>', "the first origin's gRPC; the other origins, tracker and build-index follow", whole(1, 65_534), 15_100)
     .option('--agent-ingress <size>', 'bytes per second that each agent takes from its peers, e.g. 50MiB; 0 is unlimited', size, 0)
     .option('--gateway-config <file>', 'YAML to be added to the configs of proxy and agents, e.g. their access part')
+    .option('--origin-config <file>', 'YAML to be added to the configs of the origins; a key with null goes, e.g. backend: null')
     .option('--upstreams <file>', 'registries to pull through from: YAML, the list `upstreams` of an origin config')
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .option('--json', 'print the cluster as one JSON document when it is ready')
@@ -71,7 +73,8 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
     agentCount: flags.agents,
     originCount: flags.origins,
     proxyCount: flags.proxies,
-    ...gatewayOf(flags),
+    ...addedTo('gateway', flags.gatewayConfig),
+    ...addedTo('origin', flags.originConfig),
     upstreams,
   });
   await checkPortsAreFree(plan);
@@ -106,8 +109,9 @@ async function runDevcluster(flags: Flags, clock: SystemClock): Promise<void> {
   }
 }
 
-function gatewayOf({ gatewayConfig }: Flags): Pick<DevclusterOptions, 'gateway'> {
-  return gatewayConfig === undefined ? {} : { gateway: loadConfig(z.record(z.string(), z.unknown()), gatewayConfig) };
+/** What a file adds to the configs of some nodes; their services check what stands in it. */
+function addedTo(nodes: 'gateway' | 'origin', file: string | undefined): Pick<DevclusterOptions, 'gateway' | 'origin'> {
+  return file === undefined ? {} : { [nodes]: loadConfig(z.record(z.string(), z.unknown()), file) };
 }
 
 function whole(min: number, max: number): (text: string) => number {

@@ -23,6 +23,8 @@ export interface DevclusterOptions {
   readonly agentIngress: number;
   /** Added to the config of the proxy and of every agent; what stands below `registry` is added to it. */
   readonly gateway?: Readonly<Record<string, unknown>>;
+  /** Added to the config of every origin; a key with null is left out of it. */
+  readonly origin?: Readonly<Record<string, unknown>>;
   /** The part `upstreams` of the origins' config. */
   readonly upstreams: readonly unknown[];
 }
@@ -64,7 +66,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
       certificates: { directory: join(directory, 'certs') },
       grpc: { listen: seed.grpc },
       ...(seed.registry === undefined ? {} : gatewayConfig(seed.registry, options.gateway)),
-      ...config,
+      ...withoutNulls(config),
       log: { level: options.logLevel },
     },
   });
@@ -81,6 +83,7 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
           buildIndexes,
           backend: { type: 'file', directory: join(directory, 'storage') },
           upstreams: options.upstreams,
+          ...options.origin,
         },
       ),
     ),
@@ -109,6 +112,10 @@ export function planDevcluster(options: DevclusterOptions): DevclusterPlan {
 function gatewayConfig(listen: string, gateway: DevclusterOptions['gateway'] = {}): object {
   const { registry, ...rest } = gateway;
   return { ...rest, registry: { ...(typeof registry === 'object' ? registry : {}), listen } };
+}
+
+function withoutNulls(config: object): object {
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null));
 }
 
 function clusterNode({ role, id, grpc, registry }: PlannedNode): ClusterNode {
