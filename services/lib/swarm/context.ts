@@ -15,7 +15,7 @@ export interface SwarmContext {
   /** Blobs that are wanted and not complete. */
   readonly downloadCount: number;
   /** A blob much smaller than `sizeBytes` is wanted too, and goes first. */
-  isPressed(sizeBytes: number): boolean;
+  isPressed(sizeBytes: number, nowMs: number): boolean;
   readonly self: PeerId;
   readonly rng: Rng;
   readonly penalties: PenaltyBook;

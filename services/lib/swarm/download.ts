@@ -62,7 +62,7 @@ export class Download implements Taker, RequestView {
       requestersPerPieceMax: swarmLimits.requestersPerPiece.max,
     });
     this.candidates = new CandidateList(context.self, context.rng);
-    this.pressure = new Pressure(metainfo, this.picker, context.intake);
+    this.pressure = new Pressure(metainfo, this.picker, context);
     this.yielding = new Yielding(context, metainfo.sizeBytes);
     this.progressMs = nowMs;
     this.checkMs = nowMs + context.options.checkIntervalMs;

@@ -47,9 +47,10 @@ export class Swarm {
       get downloadCount() {
         return wanted.size;
       },
-      isPressed: (sizeBytes) => {
+      isPressed: (sizeBytes, nowMs) => {
         for (const { metainfo, download } of wanted) {
-          if (isMuchSmaller(metainfo.sizeBytes, sizeBytes) && download?.pressure.isOn === true) return true;
+          if (download === undefined || !isMuchSmaller(metainfo.sizeBytes, sizeBytes)) continue;
+          if (download.pressure.isOn(nowMs - download.progressMs)) return true;
         }
         return false;
       },

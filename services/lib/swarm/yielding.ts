@@ -16,20 +16,20 @@ export class Yielding {
 
   /** A piece may be asked for while `requestCount` are under way. */
   mayAsk(requestCount: number, nowMs: number): boolean {
-    return !this.#isOn || (requestCount === 0 && nowMs >= this.#restUntilMs);
+    return !this.#isOn(nowMs) || (requestCount === 0 && nowMs >= this.#restUntilMs);
   }
 
   /** Nothing arrives because nothing is asked for. */
   isResting(nowMs: number): boolean {
-    return nowMs < this.#restUntilMs && this.#isOn;
+    return nowMs < this.#restUntilMs && this.#isOn(nowMs);
   }
 
   /** A piece came that was asked for at `askedMs`. */
   arrived(askedMs: number, nowMs: number): void {
-    if (this.#isOn) this.#restUntilMs = nowMs + restFactor * (nowMs - askedMs);
+    if (this.#isOn(nowMs)) this.#restUntilMs = nowMs + restFactor * (nowMs - askedMs);
   }
 
-  get #isOn(): boolean {
-    return this.#context.downloadCount > 1 && this.#context.isPressed(this.#sizeBytes);
+  #isOn(nowMs: number): boolean {
+    return this.#context.downloadCount > 1 && this.#context.isPressed(this.#sizeBytes, nowMs);
   }
 }

@@ -574,7 +574,7 @@ test('most of the links do not wait for a tracker that has gone', () => {
 });
 
 test('beside a much smaller blob a large one asks for a piece at a time and rests; but only until as many bytes have come beside it as it has', () => {
-  const engine = new Engine({ windowStartPieces: 1 }, 280);
+  const engine = new Engine({ windowStartPieces: 1, slowAfterMs: 60_000 }, 280);
   const { digest } = engine.blob;
   const small = blobOf('small', 4);
   engine.want();
@@ -605,6 +605,19 @@ test('beside a much smaller blob a large one asks for a piece at a time and rest
   }
   note(engine.pass(500));
   assert.equal(owing().length, 5, 'its sources are slow: nobody waits for them any longer');
+});
+
+test('a much smaller blob of which nothing comes holds no larger one back', () => {
+  const engine = new Engine({ windowStartPieces: 1, slowAfterMs: 3000 }, 280);
+  engine.want();
+  engine.want(new Bitfield(4), blobOf('small', 4));
+  for (let at = 0; at < 12; at += 1) engine.connect(`agent/${at}`);
+  const owing = () => engine.swarm.links().filter(({ inFlightCount }) => inFlightCount > 0).length;
+  assert.equal(owing(), 1);
+  engine.pass(2900);
+  assert.equal(owing(), 1);
+  engine.pass(400);
+  assert.equal(owing(), 2, 'as many as at the start of any download');
 });
 
 test('a download that rests beside a smaller one does not blame its links', () => {
