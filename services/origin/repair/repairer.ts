@@ -61,16 +61,20 @@ export class Repairer {
   /** For operators. */
   state(): { readonly healthy: boolean; readonly message: string } {
     if (this.#running !== undefined) return { healthy: true, message: `at work: ${this.#running.broughtCount} brought here so far` };
-    if (this.#last === undefined) return { healthy: true, message: 'no round yet' };
+    if (this.#last === undefined) return { healthy: true, message: this.#isAlone ? 'off: there is no other origin' : 'no round yet' };
     const { round, endedMs } = this.#last;
     const agoMinutes = Math.max(0, Math.round((this.#deps.clock.nowMs() - endedMs) / 60_000));
     return { healthy: round.error === undefined && lackingCount(round) === 0, message: `${agoMinutes} min ago: ${summaryOf(round)}` };
   }
 
+  get #isAlone(): boolean {
+    return this.#deps.origins.members().length < 2;
+  }
+
   /** Ends when `signal` aborts. */
   async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
     const { origins, rng } = this.#deps;
-    if (origins.members().length < 2) return;
+    if (this.#isAlone) return;
     const unsubscribe = origins.onHealthChange((id, state) => this.#healthChanged(id, state));
     this.#schedule.set('start', settleMs + rng.below(settleMs));
     try {
