@@ -203,7 +203,8 @@ export class OriginCluster implements AsyncDisposable {
       if (answer.errors.every((error) => isAppError(error, 'not-found'))) return undefined;
       throw failureOf(digest, answer.errors);
     }
-    const offers = candidates.map((member) => ({ ...offerOf(member), complete: member === answer.from }));
+    // Who has said that it holds a lost blob is a source like the one that answered first.
+    const offers = candidates.map((member) => ({ ...offerOf(member), complete: callerLost || member === answer.from }));
     return { metainfo: answer.value, holders: offers.sort((a, b) => Number(b.complete) - Number(a.complete)) };
   }
 
