@@ -65,7 +65,7 @@ class Server implements RegistryServer {
   readonly #events: RegistryEvents;
   readonly #tracer: Tracer;
   readonly #clients: Clients;
-  readonly #connections = new Connections();
+  readonly #connections: Connections;
   /** Fastify refuses a Content-Type it cannot parse, so it gets another and the handlers read this. */
   readonly #contentTypes = new WeakMap<IncomingMessage, string>();
   #isDraining = false;
@@ -79,6 +79,7 @@ class Server implements RegistryServer {
     this.#events = registryEvents(deps);
     this.#tracer = deps.tracer ?? nullTracer;
     this.#clients = new Clients(settings.limits, deps);
+    this.#connections = new Connections({ clock: deps.clock, lingerMs: settings.limits.lingerMs });
     this.#app = fastify({
       logger: false,
       serverFactory: serverFactory(settings, this.#connections),

@@ -177,6 +177,39 @@ describe('requests that are no HTTP or too much', () => {
     assert.match(await say(`GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`), /^HTTP\/1.1 431 /);
   });
 
+  it('are answered although their client goes on sending', async () => {
+    await using harness = await startHarness();
+    for (let round = 0; round < 20; round += 1) {
+      const socket = harness.connect();
+      const failed: string[] = [];
+      let said = '';
+      socket.on('data', (data) => {
+        said += data;
+      });
+      socket.on('error', ({ message }) => failed.push(message));
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.write('nonsense\r\n\r\n');
+      for (let count = 0; count < 64; count += 1) socket.write(Buffer.alloc(65_536, 'x'));
+      await closed;
+      assert.match(said, /^HTTP\/1.1 400 /);
+      assert.deepEqual(failed, [], 'the connection is not reset');
+    }
+  });
+
+  it('are listened to for a while, and then closed', async () => {
+    await using harness = await startHarness({ registry: { limits: { lingerMs: 3000 } } });
+    const socket = net.connect({ port: harness.port, host: '127.0.0.1', allowHalfOpen: true });
+    socket.on('error', () => undefined);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.write('nonsense\r\n\r\n');
+    await new Promise((resolve) => socket.once('data', resolve).once('end', resolve));
+    socket.write('more');
+    harness.clock.advance(3000);
+    const drip = setInterval(() => socket.write('x'), 10);
+    await closed;
+    clearInterval(drip);
+  });
+
   it('behind a good request are refused after its reply', async () => {
     await using harness = await startHarness();
     const socket = harness.connect();
