@@ -152,8 +152,11 @@ async function slowCrowd(count: number): Promise<Crowd> {
   };
 }
 
-test('200 slow bodies, 200 slow readers and 50 slow heads hold nobody else up, and each is ended by the limits', async () => {
+test('200 slow bodies, 200 slow readers and 50 slow heads hold nobody else up, and each is ended by the limits', async (t) => {
   const { bodies, heads, readers, sessions } = await slowCrowd(200);
+  t.after(() => {
+    for (const { socket } of [...bodies, ...heads, ...readers]) socket.destroy();
+  });
   const slowly = [proxy, agent].map((registry) => pullSlowly(registry, largeDigest));
   await pull(agent, await push(randomBytes(4 * mib)));
   assert.ok(!bodies.some(({ hasEnded }) => hasEnded), 'a push and a pull need no slow client to end');
