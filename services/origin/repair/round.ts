@@ -2,8 +2,8 @@
  * One round of repair: asks the other origins what they hold, and brings here what this origin should have and lacks; first the blobs of which there is
  * one copy left. What no repository shows is left alone: it is garbage, which another origin may just not have deleted yet.
  */
-import { type BuildIndexClient, longestIngestMs, type MemberStatus, type OriginCluster } from '#cluster';
-import { type Clock, type Digest, isAppError, type Logger, toAppError } from '#core';
+import type { BuildIndexClient, MemberStatus, OriginCluster } from '#cluster';
+import { AppError, type Clock, type Digest, type Logger, toAppError } from '#core';
 import type { BlobStore } from '#storage';
 import type { BlobKeeper } from '../blob-keeper.ts';
 import type { BlobsInUse } from '../blobs-in-use.ts';
@@ -38,7 +38,13 @@ export interface RepairRoundOptions {
 const concurrency = 2;
 /** Blobs between two questions to the index, so that its word is fresh. */
 const batchSize = 32;
+/** The first one when it is a blob's turn, the others at the end of the round, so that nobody waits for a blob that does not come. */
 const attemptsMax = 3;
+/** With so many that did not come, something is wrong that the next round may find mended. */
+const failedMax = 1000;
+/** What a transfer may take: to be connected, and a pace below which something is broken. */
+const stallMs = 5000;
+const paceBytesPerMs = 1024;
 const pauseMsMin = 1000;
 /** Without storage every blob counts: none is brought while it would fill more of the disk, below where eviction stops (0.85), or evicted ones came back. */
 const fillMax = 0.8;
@@ -58,6 +64,8 @@ export class RepairRound {
   readonly #options: RepairRoundOptions;
   readonly #deps: RepairRoundDeps;
   readonly #trust: IndexTrust;
+  readonly #failed: SurveyedBlob[] = [];
+  #failure: string | undefined;
 
   constructor(options: RepairRoundOptions, deps: RepairRoundDeps) {
     this.#options = options;
@@ -75,6 +83,14 @@ export class RepairRound {
     const others = this.#deps.origins.members().filter(({ id, healthy }) => healthy && id !== this.#options.self);
     const laterCount = await this.#pass(others, (copyCount) => copyCount === 1, options);
     if (laterCount > 0) await this.#pass(others, (copyCount) => copyCount > 1, options);
+    for (let attempt = 2; attempt <= attemptsMax && this.#failed.length > 0 && !this.#options.isOver(); attempt += 1) {
+      await this.#deps.clock.sleep(pauseMsMin * 2 ** (attempt - 2), options);
+      const again = this.#failed.splice(0);
+      for (let at = 0; at < again.length && !this.#options.isOver(); at += batchSize)
+        await this.#bringAll(again.slice(at, at + batchSize), options);
+    }
+    this.failedCount = this.#failed.length;
+    if (this.failedCount > 0) this.error = this.#failure;
   }
 
   /** Brings blobs with so many copies here. Returns how many others are lacking. */
@@ -95,7 +111,7 @@ export class RepairRound {
       batch.push(blob);
       if (batch.length < batchSize) continue;
       await this.#bringAll(batch, { signal });
-      if (this.#options.isOver()) return 0;
+      if (this.#options.isOver() || this.#failed.length >= failedMax) return 0;
       batch = [];
     }
     await this.#bringAll(batch, { signal });
@@ -137,35 +153,38 @@ export class RepairRound {
   }
 
   async #bring(blob: SurveyedBlob, { signal }: { readonly signal: AbortSignal }): Promise<void> {
-    const { store, clock, logger } = this.#deps;
-    const { digest, sizeBytes } = blob;
+    const { store, logger } = this.#deps;
+    const { digest, sizeBytes, holders } = blob;
+    if (store.stat(digest) !== undefined) return;
     if (!this.#hasRoom(sizeBytes)) {
       this.noRoomCount += 1;
       return;
     }
-    for (let attempt = 1; store.stat(digest) === undefined; attempt += 1) {
-      try {
-        await this.#options.pace.take(sizeBytes, { signal });
-        await this.#fetch(blob, { signal: AbortSignal.any([signal, AbortSignal.timeout(longestIngestMs(sizeBytes))]) });
-        return;
-      } catch (error) {
-        if (signal.aborted) throw error;
-        if (isAppError(error, 'resource-exhausted')) {
-          this.noRoomCount += 1;
-          return;
-        }
-        if (attempt === attemptsMax || this.#options.isOver()) {
-          this.failedCount += 1;
-          this.error = toAppError(error).message;
-          logger.warn('an owned blob could not be brought here; the next round tries again', {
-            digest,
-            holders: blob.holders,
-            error,
-          });
-          return;
-        }
-        await clock.sleep(pauseMsMin * 2 ** (attempt - 1), { signal });
+    try {
+      await this.#options.pace.take(sizeBytes, { signal });
+      await this.#inTime(sizeBytes, signal, (call) => this.#fetch(blob, call));
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const { code, message } = toAppError(error);
+      logger.debug('an owned blob could not be brought here', { digest, holders, code, error: message });
+      if (code === 'resource-exhausted') this.noRoomCount += 1;
+      else {
+        this.#failed.push(blob);
+        this.#failure = message;
       }
+    }
+  }
+
+  /** A transfer whose holder has just died would otherwise wait half a minute for another one to turn up, and keep the rest waiting. */
+  async #inTime(sizeBytes: number, signal: AbortSignal, work: (options: { readonly signal: AbortSignal }) => Promise<void>): Promise<void> {
+    const late = new AbortController();
+    const deadlineMs = stallMs + sizeBytes / paceBytesPerMs;
+    const error = new AppError('deadline-exceeded', 'the transfer took too long; see whether the holders of the blob are well');
+    const cancel = this.#deps.clock.after(deadlineMs, () => late.abort(error));
+    try {
+      await work({ signal: AbortSignal.any([signal, late.signal]) });
+    } finally {
+      cancel();
     }
   }
 

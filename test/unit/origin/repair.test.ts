@@ -37,7 +37,7 @@ class RepairMesh {
   readonly inUse = new BlobsInUse();
   known: IndexState | undefined = { id: 'index', version: 1n };
   indexAnswers = true;
-  onFetch: (digest: Digest) => Promise<void> = async () => undefined;
+  onFetch: (digest: Digest, signal: AbortSignal) => Promise<void> = async () => undefined;
   readonly repairer: Repairer;
   readonly #listeners = new Set<(id: string, state: 'up' | 'down') => void>();
   readonly #replicas: number;
@@ -131,9 +131,9 @@ class RepairMesh {
         const held = list.map(({ digest }) => ({ digest, sizeBytes, writeBackPending: this.pending.has(digest) }));
         return { blobs: held, next: list.length < page.limit ? undefined : list.at(-1)?.digest };
       },
-      findLost: async (digest: Digest, holders: readonly string[]) => {
+      findLost: async (digest: Digest, holders: readonly string[], { signal }: { readonly signal: AbortSignal }) => {
         this.fetched.push(digest);
-        await this.onFetch(digest);
+        await this.onFetch(digest, signal);
         assert.ok(holders.every((id) => this.store(id).stat(digest) !== undefined));
         return { metainfo: blobOfDigest(digest).metainfo, holders: [] };
       },
@@ -290,6 +290,23 @@ test('a blob that cannot be fetched is tried three times and left to the next ro
   failing = false;
   await mesh.advance(6000, 500);
   assert.deepEqual(mesh.held(), [bad, ...good]);
+});
+
+test('transfers that get stuck hold up no others for long, and are begun again', async (t) => {
+  const mesh = new RepairMesh(t);
+  const lost = await mesh.fill();
+  const stuck = new Set(lost.slice(0, 2));
+  mesh.onFetch = async (digest, signal) => {
+    if (!stuck.delete(digest)) return;
+    await new Promise<void>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
+  };
+  await mesh.advance(2000);
+  assert.deepEqual(mesh.held(), []);
+  await mesh.advance(5001);
+  assert.deepEqual(mesh.held(), lost.slice(2));
+  await mesh.advance(1000);
+  assert.deepEqual(mesh.held(), lost);
+  assert.ok(mesh.repairer.state().healthy);
 });
 
 test('a blob that is being taken in at that moment is left alone', async (t) => {
