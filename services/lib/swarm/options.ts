@@ -115,7 +115,7 @@ export const swarmLimits: Readonly<Record<keyof SwarmOptions, Limit>> = {
   requestersPerPiece: limit(2, 1, 8, 'an urgent piece is asked from two; a third hardly ever wins'),
   readerPieces: limit(4, 1, 1024, 'in-order pieces a reader may demand at once; more would make everybody fetch the same pieces'),
   corruptPenaltyMs: limit(30_000, 1000, 86_400_000, 'doubled with each corrupt piece'),
-  unreachablePenaltyMs: limit(1000, 10, 3_600_000, 'a restart takes a second or two; doubled with each failure'),
+  unreachablePenaltyMs: limit(1000, 10, 3_600_000, 'a restart takes a second or two; doubled with each failed dial, up to 32 times'),
   slowPenaltyMs: limit(5000, 10, 3_600_000, 'load changes in seconds; doubled each time'),
   penaltyMsMax: limit(3_600_000, 1000, 86_400_000, 'an hour; a repaired host is trusted again'),
   penalisedPeers: limit(4096, 16, 1_000_000, 'about 100 bytes each'),

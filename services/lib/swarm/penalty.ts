@@ -13,18 +13,24 @@ interface Entry {
   forgetMs: number;
 }
 
+const unreachableFactorMax = 32;
+
 export class PenaltyBook {
   readonly #entries = new Map<PeerId, Entry>();
 
-  /** Adds a strike and returns until when the peer is left alone: the base of the fault, doubled with each strike, up to the maximum. */
+  /**
+   * Adds a strike and returns until when the peer is left alone: the base of the fault, doubled with each strike, up to the maximum. Every link to a
+   * peer meets the same outage: what befalls one that is left alone already counts no more, save corrupt bytes.
+   */
   strike(peer: PeerId, reason: Fault, nowMs: number, options: SwarmOptions): number {
     const known = this.#entries.get(peer);
+    const isActive = known !== undefined && known.untilMs > nowMs;
+    if (isActive && reason !== 'corrupt') return known.untilMs;
     const strikes = known !== undefined && known.forgetMs > nowMs ? known.strikeCount + 1 : 1;
-    const lastsMs = Math.min(baseMs(reason, options) * 2 ** Math.min(strikes - 1, 30), options.penaltyMsMax);
-    const corruptBefore = known?.reason === 'corrupt' && known.untilMs > nowMs;
-    const untilMs = Math.max(nowMs + lastsMs, corruptBefore ? known.untilMs : 0);
+    const lastsMs = Math.min(baseMs(reason, options) * 2 ** Math.min(strikes - 1, 30), maxMs(reason, options));
+    const untilMs = Math.max(nowMs + lastsMs, isActive ? known.untilMs : 0);
     this.#entries.delete(peer);
-    this.#entries.set(peer, { reason: corruptBefore ? 'corrupt' : reason, strikeCount: strikes, untilMs, forgetMs: untilMs + lastsMs });
+    this.#entries.set(peer, { reason, strikeCount: strikes, untilMs, forgetMs: untilMs + lastsMs });
     this.#bound(nowMs, options.penalisedPeers);
     return untilMs;
   }
@@ -59,6 +65,11 @@ export class PenaltyBook {
       this.#entries.delete(peer);
     }
   }
+}
+
+/** A dial costs little, and who is back should not wait for as long again as it was gone. */
+function maxMs(reason: Fault, { unreachablePenaltyMs, penaltyMsMax }: SwarmOptions): number {
+  return reason === 'unreachable' ? Math.min(penaltyMsMax, unreachableFactorMax * unreachablePenaltyMs) : penaltyMsMax;
 }
 
 function baseMs(reason: Fault, options: SwarmOptions): number {

@@ -635,3 +635,15 @@ test('a download that rests beside a smaller one does not blame its links', () =
     [],
   );
 });
+
+test('a peer that fails every link of many downloads at once is dialled again after one penalty', () => {
+  const engine = new Engine();
+  const blobs = Array.from({ length: 8 }, (_, at) => blobOf(`blob ${at}`, 8));
+  const links = blobs.map((blob) => {
+    engine.want(new Bitfield(8), blob);
+    return engine.connect('origin/a', Bitfield.full(8), blob).link;
+  });
+  for (const link of links) engine.apply({ type: 'link-closed', link, failed: true });
+  assert.equal(of(engine.pass(900), 'dial').length, 0);
+  assert.equal(of(engine.pass(600), 'dial').length, blobs.length);
+});

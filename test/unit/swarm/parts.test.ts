@@ -274,6 +274,19 @@ test('penalties double, are bounded, and only corruption outlives a good piece',
   assert.deepEqual(book.snapshot(10_000), []);
 });
 
+test('an outage that many links meet counts once, and a peer that was away for long is tried again soon', () => {
+  const options = swarmOptions({ unreachablePenaltyMs: 1000, corruptPenaltyMs: 3000 });
+  const book = new PenaltyBook();
+  const peer = parsePeerId('origin/a');
+  for (let link = 0; link < 12; link += 1) assert.equal(book.strike(peer, 'unreachable', link, options), 1000);
+  assert.equal(book.strike(peer, 'slow', 500, options), 1000);
+  assert.equal(book.strike(peer, 'corrupt', 600, options), 6600, 'corrupt bytes always count');
+  assert.equal(book.strike(peer, 'corrupt', 700, options), 12_700);
+  let nowMs = 100_000;
+  for (let dial = 0; dial < 20; dial += 1) nowMs = book.strike(peer, 'unreachable', nowMs, options);
+  assert.equal(book.strike(peer, 'unreachable', nowMs, options), nowMs + 32_000);
+});
+
 test('the book of penalties is bounded', () => {
   const options = swarmOptions({ penalisedPeers: 16 });
   const book = new PenaltyBook();
