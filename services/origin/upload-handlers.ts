@@ -45,7 +45,8 @@ export function uploadHandlers({ uploads, keeper }: UploadHandlerDeps): Handlers
     },
     async commitUpload(request, { signal }) {
       const repository = parseRepositoryName(request.repository);
-      return { sizeBytes: BigInt(await keeper.commit(repository, request.id, digestFromProto(request.digest), { signal })) };
+      const { id, localOnly } = request;
+      return { sizeBytes: BigInt(await keeper.commit(repository, id, digestFromProto(request.digest), { signal, localOnly })) };
     },
     async cancelUpload(request, { signal }) {
       await uploads.cancel(parseRepositoryName(request.repository), request.id, { signal });

@@ -34,6 +34,11 @@ export interface AppendOrder {
   readonly source: ChunkAddress;
 }
 
+export interface CommitOptions {
+  readonly signal: AbortSignal;
+  readonly localOnly: boolean;
+}
+
 export class UploadKeeper {
   readonly #deps: UploadKeeperDeps;
 
@@ -58,12 +63,18 @@ export class UploadKeeper {
     }
   }
 
-  /** Returns the size when the write quorum holds the blob on disk; asked again after a success or a failure it does the same. */
-  async commit(repository: RepositoryName, id: string, digest: Digest, options: { readonly signal: AbortSignal }): Promise<number> {
-    const { uploads, inUse } = this.#deps;
+  /**
+   * Returns the size when the write quorum holds the blob on disk, or when the store has it where that is all that is asked; asked again after a success or
+   * a failure it does the same.
+   */
+  async commit(repository: RepositoryName, id: string, digest: Digest, options: CommitOptions): Promise<number> {
+    const { uploads, inUse, store } = this.#deps;
     const upload = await uploads.finish(repository, id, digest, options);
     // From before its first moment here until enough owners have it, so that no collection of garbage comes in between.
-    await inUse.hold(digest, async () => this.#place(upload, options));
+    await inUse.hold(digest, async () => {
+      if (options.localOnly) await store.adopt(upload.path, upload.metainfo, { fsync: false });
+      else await this.#place(upload, options);
+    });
     return upload.metainfo.sizeBytes;
   }
 

@@ -120,6 +120,12 @@ export class OriginCluster implements AsyncDisposable {
     return this.owners(digest).some(({ id }) => id === this.#options.self);
   }
 
+  /** The owners that make up the write quorum together with the member `id`, if that holds the blob; best first. */
+  quorumWith(id: string, digest: Digest): readonly Member[] {
+    const others = this.owners(digest).filter((owner) => owner.id !== id);
+    return others.slice(0, this.#quorum - 1);
+  }
+
   /** The healthy owners as peers to download from. */
   ownerOffers(digest: Digest): readonly PeerOffer[] {
     return this.otherOwners(digest).map((member) => offerOf(member));
@@ -248,12 +254,16 @@ export class OriginCluster implements AsyncDisposable {
     const order = [...this.#ring.order(digest)].sort(
       (a, b) => Number(this.#monitor.isHealthy(b.id)) - Number(this.#monitor.isHealthy(a.id)),
     );
-    const quorum = Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, order.length));
+    const quorum = this.#quorum;
     if (!isHere) return { candidates: order, replicas: this.replicas, quorum };
     const rank = order.findIndex(({ id }) => id === this.#options.self);
     const candidates = [...order.slice(rank, rank + 1), ...order.filter((_, place) => place !== rank)];
     const restAfterMs = lateMs + usualIngestMs(sizeBytes);
     return { candidates, replicas: rank < this.replicas ? this.replicas : this.replicas + 1, quorum, restAfterMs };
+  }
+
+  get #quorum(): number {
+    return Math.max(1, Math.min(this.#options.writeQuorum, this.replicas, this.#ring.members.length));
   }
 
   /** Stops checks and background ingests. */

@@ -107,6 +107,8 @@ export interface UploadChunk {
   readonly startByte?: number;
   /** Length that the client declares; another length rolls the session back and throws `invalid-argument` with data.reason `size`. */
   readonly lengthBytes?: number;
+  /** The session is to be committed right after this chunk: with what, and how long the chunk will be when that is known. A hint. */
+  readonly last?: { readonly digest: Digest; readonly lengthBytes: number | undefined };
 }
 
 export interface UploadStat {

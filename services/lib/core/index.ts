@@ -44,7 +44,7 @@ export type {
   UploadChunk,
   UploadStat,
 } from './image-store.ts';
-export { giveBack, giveBackMessage } from './memory.ts';
+export { giveBack, giveBackMessage, share } from './memory.ts';
 export {
   hashPiece,
   hashSizeBytes,

@@ -16,6 +16,14 @@ export function giveBack({ buffer, byteLength }: Uint8Array): void {
   if (byteLength === buffer.byteLength) free(buffer);
 }
 
+/** How many users of shared memory have not given it back. */
+const sharers = new WeakMap<ArrayBufferLike, number>();
+
+/** The bytes get one user more: their memory is free when each of them has given it back, or is left to V8 when one does not. */
+export function share({ buffer }: Uint8Array): void {
+  sharers.set(buffer, (sharers.get(buffer) ?? 1) + 1);
+}
+
 /** The most that a message has before its field of bytes: a tag and a length. */
 const headerBytesMax = 64;
 
@@ -25,5 +33,8 @@ export function giveBackMessage({ buffer, byteOffset, byteLength }: Uint8Array):
 }
 
 function free(buffer: ArrayBufferLike): void {
-  if (buffer.byteLength >= sizeBytesMin && buffer instanceof ArrayBuffer) sink.postMessage(undefined, [buffer]);
+  if (buffer.byteLength < sizeBytesMin || !(buffer instanceof ArrayBuffer)) return;
+  const othersCount = (sharers.get(buffer) ?? 1) - 1;
+  if (othersCount > 0) sharers.set(buffer, othersCount);
+  else sink.postMessage(undefined, [buffer]);
 }

@@ -64,7 +64,7 @@ export async function finishUpload(call: Call, key: UploadKey, surface: Surface)
   const id = knownId(key.id);
   const digest = digestOfText(call.query.get('digest'));
   try {
-    if (call.hasBody) await append(call, key, surface);
+    if (call.hasBody) await append(call, key, surface, digest);
     await writer.commitUpload(key.repository, id, digest, call);
   } catch (error) {
     if (!(await isAlreadyThere(error, call, key.repository, digest, surface)))
@@ -97,7 +97,7 @@ async function uploadWhole(call: Call, repository: RepositoryName, digest: Diges
   const algorithm: DigestAlgorithm = digest.startsWith('sha512:') ? 'sha512' : 'sha256';
   const { id } = await writer.startUpload(repository, { algorithm }, call);
   try {
-    if (call.hasBody) await writer.appendUpload(repository, id, { body: size.body() }, call);
+    if (call.hasBody) await writer.appendUpload(repository, id, { body: size.body(), last: lastOf(call, digest) }, call);
     await writer.commitUpload(repository, id, digest, call);
   } catch (error) {
     // The client never learnt the session's address, so nobody can resume it.
@@ -108,14 +108,15 @@ async function uploadWhole(call: Call, repository: RepositoryName, digest: Diges
 }
 
 /** A chunk in the wrong place is told where the session really is, and the session lives on. */
-async function append(call: Call, key: UploadKey, surface: Surface): Promise<UploadStat> {
+async function append(call: Call, key: UploadKey, surface: Surface, digest?: Digest): Promise<UploadStat> {
   const writer = writerOf(surface);
   const id = knownId(key.id);
   let size: SizeLimit | undefined;
   try {
     const range = chunkRangeOf(call);
     size = new SizeLimit(call, range?.startByte ?? 0, surface.settings.limits.blobBytes);
-    const session = await writer.appendUpload(key.repository, id, { body: size.body(), ...range }, call);
+    const last = digest === undefined ? {} : { last: lastOf(call, digest) };
+    const session = await writer.appendUpload(key.repository, id, { body: size.body(), ...range, ...last }, call);
     size.check(session.offsetBytes);
     return session;
   } catch (error) {
@@ -129,6 +130,10 @@ async function append(call: Call, key: UploadKey, surface: Surface): Promise<Upl
     const session = await writer.statUpload(key.repository, id, call);
     throw failure.withHeaders(sessionHeaders(key.repository, session));
   }
+}
+
+function lastOf({ contentLength }: Call, digest: Digest): NonNullable<UploadChunk['last']> {
+  return { digest, lengthBytes: contentLength };
 }
 
 function chunkRangeOf(call: Call): Omit<UploadChunk, 'body'> | undefined {

@@ -88,7 +88,7 @@ export class PushMesh {
     const server = await this.mesh.serve({ role: 'proxy', id }, (wire) => source.attach(wire), {}, undefined, { logger });
     const channels = await this.pool({ role: 'proxy', id });
     const origins = this.#cluster(channels);
-    const uploads = new OriginUploads({ advertise: `:${server.port}` }, { channels, origins, source, rng: new SeededRng(1) });
+    const uploads = new OriginUploads({ advertise: `:${server.port}` }, { ...deps, channels, origins, source, rng: new SeededRng(1) });
     return { uploads, source, server };
   }
 

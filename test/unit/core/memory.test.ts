@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { giveBack, giveBackMessage } from '#core';
+import { giveBack, giveBackMessage, share } from '#core';
 
 const mib = 1024 * 1024;
 
@@ -48,4 +48,15 @@ test('gigabytes pass through without filling the memory', () => {
   const before = process.memoryUsage().arrayBuffers;
   for (let turn = 0; turn < 2000; turn += 1) giveBack(Buffer.allocUnsafeSlow(mib));
   assert.ok(process.memoryUsage().arrayBuffers < before + 8 * mib);
+});
+
+test('shared memory is given back by the last of its users', () => {
+  const bytes = Buffer.allocUnsafeSlow(mib);
+  share(bytes);
+  share(bytes);
+  giveBack(bytes);
+  giveBack(bytes);
+  assert.equal(bytes.byteLength, mib);
+  giveBack(bytes);
+  assert.equal(bytes.byteLength, 0);
 });

@@ -23,7 +23,10 @@ test('a blob that cannot be closed once its owners have it does no harm', async 
     inUse: new BlobsInUse(),
   } as unknown as UploadKeeperDeps);
   const repository = parseRepositoryName('demo/app');
-  assert.equal(await keeper.commit(repository, 'an-upload', metainfo.digest, { signal: new AbortController().signal }), 300_000);
+  assert.equal(
+    await keeper.commit(repository, 'an-upload', metainfo.digest, { signal: new AbortController().signal, localOnly: false }),
+    300_000,
+  );
   // A rejection that nobody hears of would end the process, and here the test.
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(closedCount, 1);

@@ -84,10 +84,14 @@ export interface CommitUploadRequest {
   /** Its id. */
   readonly id: string;
   /** What the bytes must have. */
-  readonly digest: Digest | undefined;
+  readonly digest:
+    | Digest
+    | undefined;
+  /** No other origin is to hold it. */
+  readonly localOnly: boolean;
 }
 
-/** The write quorum holds the blob. */
+/** The write quorum holds the blob, or this origin when only that was asked. */
 export interface CommitUploadResponse {
   /** Its size. */
   readonly sizeBytes: bigint;
@@ -648,7 +652,7 @@ export const AppendUploadResponse: MessageFns<AppendUploadResponse> = {
 };
 
 function createBaseCommitUploadRequest(): CommitUploadRequest {
-  return { repository: "", id: "", digest: undefined };
+  return { repository: "", id: "", digest: undefined, localOnly: false };
 }
 
 export const CommitUploadRequest: MessageFns<CommitUploadRequest> = {
@@ -661,6 +665,9 @@ export const CommitUploadRequest: MessageFns<CommitUploadRequest> = {
     }
     if (message.digest !== undefined) {
       Digest.encode(message.digest, writer.uint32(26).fork()).join();
+    }
+    if (message.localOnly !== false) {
+      writer.uint32(32).bool(message.localOnly);
     }
     return writer;
   },
@@ -702,6 +709,14 @@ export const CommitUploadRequest: MessageFns<CommitUploadRequest> = {
             message.digest = Digest.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.localOnly = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -725,6 +740,9 @@ export const CommitUploadRequest: MessageFns<CommitUploadRequest> = {
     if (message.digest !== undefined) {
       obj.digest = Digest.toJSON(message.digest);
     }
+    if (message.localOnly !== false) {
+      obj.localOnly = message.localOnly;
+    }
     return obj;
   },
 
@@ -738,6 +756,7 @@ export const CommitUploadRequest: MessageFns<CommitUploadRequest> = {
     message.digest = (object.digest !== undefined && object.digest !== null)
       ? Digest.fromPartial(object.digest)
       : undefined;
+    message.localOnly = object.localOnly ?? false;
     return message;
   },
 };
@@ -1281,7 +1300,9 @@ export const UploadServiceService = {
   /**
    * Ends the bytes of a session: checks their digest, takes the blob into this origin's store, synced, and makes the owners hold it, of which
    * this origin may be one. Answers when the write quorum holds it. No repository shows the blob yet. The session stays until CancelUpload or its
-   * expiry, so that a proxy that died can be followed by another.
+   * expiry, so that a proxy that died can be followed by another. With `local_only` it answers when this origin's store has the blob, synced or not,
+   * and nobody is told: what a proxy asks of an owner to which it has sent the bytes as well, before it commits the upload itself, whose Ingest then
+   * finds the blob there.
    *
    * Idempotent by digest. Codes: NOT_FOUND (`kind: upload`); INVALID_ARGUMENT with reason DIGEST_MISMATCH, and the session is gone; ABORTED while
    * another request of the session runs; RESOURCE_EXHAUSTED when the disk cannot hold the blob; UNAVAILABLE when too few owners are up.
@@ -1354,7 +1375,9 @@ export interface UploadServiceServer extends UntypedServiceImplementation {
   /**
    * Ends the bytes of a session: checks their digest, takes the blob into this origin's store, synced, and makes the owners hold it, of which
    * this origin may be one. Answers when the write quorum holds it. No repository shows the blob yet. The session stays until CancelUpload or its
-   * expiry, so that a proxy that died can be followed by another.
+   * expiry, so that a proxy that died can be followed by another. With `local_only` it answers when this origin's store has the blob, synced or not,
+   * and nobody is told: what a proxy asks of an owner to which it has sent the bytes as well, before it commits the upload itself, whose Ingest then
+   * finds the blob there.
    *
    * Idempotent by digest. Codes: NOT_FOUND (`kind: upload`); INVALID_ARGUMENT with reason DIGEST_MISMATCH, and the session is gone; ABORTED while
    * another request of the session runs; RESOURCE_EXHAUSTED when the disk cannot hold the blob; UNAVAILABLE when too few owners are up.
@@ -1443,7 +1466,9 @@ export interface UploadServiceClient extends Client {
   /**
    * Ends the bytes of a session: checks their digest, takes the blob into this origin's store, synced, and makes the owners hold it, of which
    * this origin may be one. Answers when the write quorum holds it. No repository shows the blob yet. The session stays until CancelUpload or its
-   * expiry, so that a proxy that died can be followed by another.
+   * expiry, so that a proxy that died can be followed by another. With `local_only` it answers when this origin's store has the blob, synced or not,
+   * and nobody is told: what a proxy asks of an owner to which it has sent the bytes as well, before it commits the upload itself, whose Ingest then
+   * finds the blob there.
    *
    * Idempotent by digest. Codes: NOT_FOUND (`kind: upload`); INVALID_ARGUMENT with reason DIGEST_MISMATCH, and the session is gone; ABORTED while
    * another request of the session runs; RESOURCE_EXHAUSTED when the disk cannot hold the blob; UNAVAILABLE when too few owners are up.
