@@ -9,7 +9,6 @@ import {
   assert,
   type Clock,
   type Digest,
-  giveBackMessage,
   identityOf,
   isAppError,
   type Logger,
@@ -26,7 +25,7 @@ import type { PeerMetrics } from './metrics.ts';
 import type { NetworkEvents } from './network-events.ts';
 import type { ResolvedPeerOptions } from './options.ts';
 import type { LinkObserver, OutboundLinks } from './outbound-links.ts';
-import { PieceWaiters } from './piece-waiters.ts';
+import { PieceWaiters, SharedPiece } from './piece-waiters.ts';
 import { SharedBlob } from './shared-blob.ts';
 import type { Shelf } from './shelf.ts';
 import { SourceSearch } from './source-search.ts';
@@ -56,12 +55,6 @@ export interface DownloadStart {
   readonly fsync: boolean;
   /** After wrong metainfo: take bytes from owners only. */
   readonly ownersOnly?: boolean;
-}
-
-interface VerifiedPiece {
-  readonly bytes: Uint8Array;
-  /** Readers have the bytes too, for as long as they like. */
-  readonly isRead: boolean;
 }
 
 export type DownloadOutcome = { readonly type: 'complete' | 'abandoned' } | { readonly type: 'failed'; readonly error: AppError };
@@ -148,8 +141,8 @@ export class Download implements LinkObserver {
     return this.#blob?.blob.have.has(piece) === true;
   }
 
-  /** Waits for one piece: its verified bytes, which the caller must not change, when they happen to be in memory, or undefined when they are to be read from the blob. */
-  async piece(piece: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  /** Waits for one piece: verified, when it happens to be in memory, and the caller is a user of it; or undefined when it is to be read from the blob. */
+  async piece(piece: number, signal: AbortSignal): Promise<SharedPiece | undefined> {
     this.throwIfFailed();
     if (this.#state === 'complete' || this.hasPiece(piece)) return undefined;
     return await this.#waiters.wait(piece, signal);
@@ -198,8 +191,9 @@ export class Download implements LinkObserver {
     metrics.receivedPieces.add(1, { role });
     metrics.receivedBytes.add(bytes.byteLength, { role });
     if (events.active) events.emit({ type: 'piece-received', digest, peer, direction: 'outbound', piece, sizeBytes: bytes.byteLength });
-    const isRead = this.#waiters.arrived(piece, bytes);
-    this.#deps.background.run(this.#write(blob, piece, { bytes, isRead }));
+    const shared = new SharedPiece(bytes);
+    this.#waiters.arrived(piece, shared);
+    this.#deps.background.run(this.#write(blob, piece, shared));
   }
 
   /** Carries out `complete`: every piece is on disk. */
@@ -258,17 +252,16 @@ export class Download implements LinkObserver {
     if (events.active) events.emit({ type: 'download-started', digest, sizeBytes, pieceCount, presentCount });
   }
 
-  async #write(blob: SharedBlob<PartialBlob>, piece: number, { bytes, isRead }: VerifiedPiece): Promise<void> {
+  async #write(blob: SharedBlob<PartialBlob>, piece: number, shared: SharedPiece): Promise<void> {
     const { engine, outbound, logger } = this.#deps;
-    const sizeBytes = bytes.byteLength;
+    const sizeBytes = shared.bytes.byteLength;
     outbound.hold(sizeBytes);
-    let isShared = isRead;
     blob.retain();
     try {
-      await blob.blob.writePiece(piece, bytes);
+      await blob.blob.writePiece(piece, shared.bytes);
       this.#unwritableCount = 0;
       this.#search.progress();
-      if (this.#waiters.arrived(piece, bytes)) isShared = true;
+      this.#waiters.arrived(piece, shared);
       // The engine knows this piece only while this very download runs.
       if (this.#state === 'running') engine.post({ type: 'piece-verified', digest: this.digest, piece });
     } catch (error) {
@@ -278,7 +271,7 @@ export class Download implements LinkObserver {
       if (this.#unwritableCount >= unwritableCountMax || isAppError(failure, 'not-found', 'aborted')) this.fail(failure);
       else if (this.#state === 'running') engine.post({ type: 'piece-unwritable', digest: this.digest, piece });
     } finally {
-      if (!isShared) giveBackMessage(bytes);
+      shared.release();
       outbound.release(sizeBytes);
       await blob.release();
     }

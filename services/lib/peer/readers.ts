@@ -1,8 +1,9 @@
 /** The readers handed out by `open`: of a complete blob, of one still on its way, and of bytes in memory. */
 import { AppError, type BlobReader, type ByteRange, type CallOptions, piecesOfRange, type ReadOptions } from '#core';
-import { type BlobStore, type PartialBlob, type ReadableBlob, readRange } from '#storage';
+import { type BlobStore, LentChunks, type PartialBlob, type ReadableBlob, readRange } from '#storage';
 import type { ReaderId } from '#swarm';
 import type { Interest } from './downloads.ts';
+import type { SharedPiece } from './piece-waiters.ts';
 import type { SharedBlob } from './shared-blob.ts';
 
 /** Chunks from disk: large enough to be cheap, small enough for a reader that stops early. A reader has up to three of them. */
@@ -91,7 +92,16 @@ export interface DownloadReaderDeps {
   readonly readAheadBytes: number;
 }
 
-/** A blob on its way: pieces in order, each as soon as it is verified. The same handle reads on when the blob is complete. */
+/** How a read goes: whether its bytes are lent, and in which memory those from disk. */
+interface Reading {
+  readonly signal: AbortSignal;
+  readonly lend: false | LentChunks;
+}
+
+/**
+ * A blob on its way: pieces in order, each as soon as it is verified, out of memory when it has just come and else from disk. The same handle reads on when
+ * the blob is complete.
+ */
 export class DownloadReader implements BlobReader {
   readonly sizeBytes: number;
   readonly #deps: DownloadReaderDeps;
@@ -106,13 +116,15 @@ export class DownloadReader implements BlobReader {
     this.sizeBytes = deps.blob.metainfo.sizeBytes;
   }
 
-  async *read(range: ByteRange, options: CallOptions): AsyncGenerator<Uint8Array> {
+  async *read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array> {
     checkRange(range, this.sizeBytes);
     const { download } = this.#deps.interest;
     const { pieceLengthBytes } = this.#blob.metainfo;
     const { first, end } = piecesOfRange(range, pieceLengthBytes);
     const signal = AbortSignal.any([options.signal, this.#ended.signal]);
     signal.throwIfAborted();
+    const reading: Reading = { signal, lend: options.lend === true && new LentChunks(chunkBytes) };
+    let lentPiece: SharedPiece | undefined;
     const reader = this.#deps.newReaderId();
     const aheadCount = Math.max(1, Math.floor(this.#deps.readAheadBytes / pieceLengthBytes));
     this.#blob.retain();
@@ -120,19 +132,22 @@ export class DownloadReader implements BlobReader {
     try {
       for (let piece = first; piece < end; piece += 1) {
         if (!download.hasPiece(piece)) download.readerMoved(reader, piece, Math.min(end, piece + aheadCount));
-        const bytes = await download.piece(piece, signal);
+        const shared = await download.piece(piece, signal);
         const pieceStart = piece * pieceLengthBytes;
         const from = Math.max(range.startByte, pieceStart);
         const to = Math.min(range.endByte, pieceStart + pieceLengthBytes);
         if (this.#readCount === 1 && piece === first) this.#deps.firstByte();
-        if (bytes !== undefined) {
-          yield bytes.subarray(from - pieceStart, to - pieceStart);
+        if (shared !== undefined) {
+          yield shared.bytes.subarray(from - pieceStart, to - pieceStart);
         } else if (download.hasPiece(piece)) {
-          yield* readRange(this.#blob.blob, { startByte: from, endByte: to }, { signal, chunkBytes });
+          yield* readRange(this.#blob.blob, { startByte: from, endByte: to }, { ...reading, chunkBytes });
         } else {
-          yield* this.#readStored({ startByte: from, endByte: range.endByte }, signal);
+          yield* this.#readStored({ startByte: from, endByte: range.endByte }, reading);
           return;
         }
+        // Another chunk was yielded after the piece before, and one more is asked for: nobody has that piece any more.
+        if (reading.lend !== false) lentPiece?.release();
+        lentPiece = shared;
       }
     } finally {
       download.readerClosed(reader);
@@ -141,11 +156,11 @@ export class DownloadReader implements BlobReader {
   }
 
   /** The rest, from a blob that was stored while it was being downloaded. */
-  async *#readStored(range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *#readStored(range: ByteRange, reading: Reading): AsyncGenerator<Uint8Array> {
     const stored = await this.#deps.store.open(this.#blob.metainfo.digest);
     if (stored === undefined) throw new AppError('aborted', 'the blob was deleted while it was being read; ask again');
     await using blob = stored;
-    yield* readRange(blob, range, { signal, chunkBytes });
+    yield* readRange(blob, range, { ...reading, chunkBytes });
   }
 
   /** Reads under way end with an error; the interest in the blob is given up. */

@@ -77,7 +77,7 @@ function streamOf(body: Buffer): StreamBody {
   return { sizeBytes: body.byteLength, chunks: chunks(), release: async () => undefined };
 }
 
-/** Bytes that may wait for the client; then all of them must leave first. A chunk that is lent is written over when the second one after it is asked for. */
+/** Bytes that may wait for the client; then all of them must leave first. */
 const waitingBytesMax = 2 * sliceBytes;
 
 /**
@@ -87,41 +87,44 @@ const waitingBytesMax = 2 * sliceBytes;
 class Outlet {
   readonly response: ServerResponse;
   #waitingBytes = 0;
-  #onEmpty: () => void = () => undefined;
+  #awaited: { readonly leftBytes: number; readonly reached: () => void } | undefined;
 
   constructor(response: ServerResponse) {
     this.response = response;
   }
 
-  /** True when the next bytes may follow. */
-  write(bytes: Uint8Array): boolean {
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  write(bytes: Uint8Array): void {
     this.#waitingBytes += bytes.byteLength;
     this.response.write(bytes, () => {
       this.#waitingBytes -= bytes.byteLength;
-      if (this.#waitingBytes === 0) this.#onEmpty();
+      if (this.#awaited !== undefined && this.#waitingBytes <= this.#awaited.leftBytes) this.#awaited.reached();
     });
-    return this.#waitingBytes < waitingBytesMax;
   }
 
-  /** `listener` is called when the socket has taken everything; it replaces the one before. */
-  onEmpty(listener: () => void): void {
-    this.#onEmpty = listener;
+  /** `reached` is called each time the socket has taken bytes and at most so many are left; undefined ends that. */
+  await(awaited: { readonly leftBytes: number; readonly reached: () => void } | undefined): void {
+    this.#awaited = awaited;
   }
 }
 
-/** False when the client has gone or is too slow. */
+/** False when the client has gone or is too slow. Of the chunk before, which may be lent, nothing waits afterwards. */
 async function write(outlet: Outlet, chunk: Uint8Array, pace: Pace, deps: SendDeps): Promise<boolean> {
   for (let at = 0; at < chunk.byteLength; at += sliceBytes) {
     const slice = chunk.byteLength <= sliceBytes ? chunk : chunk.subarray(at, at + sliceBytes);
     deps.onBytes(slice.byteLength);
     pace.add(slice.byteLength, 0);
-    if (!outlet.write(slice) && !(await drained(outlet, pace, deps))) return false;
+    outlet.write(slice);
+    if (outlet.waitingBytes >= waitingBytesMax && !(await drained(outlet, 0, pace, deps))) return false;
   }
-  return true;
+  return outlet.waitingBytes <= chunk.byteLength || (await drained(outlet, chunk.byteLength, pace, deps));
 }
 
-/** True once the client has taken the bytes; false when it has gone or stood still for too long. */
-function drained(outlet: Outlet, pace: Pace, { clock, limits }: SendDeps): Promise<boolean> {
+/** True once the client has taken all bytes but so many; false when it has gone or stood still for too long. */
+function drained(outlet: Outlet, leftBytes: number, pace: Pace, { clock, limits }: SendDeps): Promise<boolean> {
   const startedMs = clock.nowMs();
   const { response } = outlet;
   return new Promise((resolve) => {
@@ -132,7 +135,7 @@ function drained(outlet: Outlet, pace: Pace, { clock, limits }: SendDeps): Promi
     const settle = (isOpen: boolean): void => {
       disarm();
       pace.add(0, clock.nowMs() - startedMs);
-      outlet.onEmpty(() => undefined);
+      outlet.await(undefined);
       response.off('close', onClose);
       resolve(isOpen);
     };
@@ -145,7 +148,7 @@ function drained(outlet: Outlet, pace: Pace, { clock, limits }: SendDeps): Promi
       else response.destroy();
     };
     let disarm = clock.after(Math.min(limits.bodyIdleMs, Math.max(0, pace.leftMs(0))), check);
-    outlet.onEmpty(() => settle(!response.destroyed));
+    outlet.await({ leftBytes, reached: () => settle(!response.destroyed) });
     response.once('close', onClose);
   });
 }

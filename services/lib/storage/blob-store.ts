@@ -1,5 +1,5 @@
 /** The port to blobs on a node's own disk: complete ones, and partial ones that a download fills piece by piece. */
-import type { Bitfield, ByteRange, Digest, Metainfo } from '#core';
+import { assert, type Bitfield, type ByteRange, type Digest, type Metainfo } from '#core';
 
 /** Bytes that can be read at any position inside what is present. Reads of absent bytes are programmer errors. */
 export interface ReadableBlob extends AsyncDisposable {
@@ -81,24 +81,42 @@ export interface BlobStore extends AsyncDisposable {
 /** One that the caller has, one that it has sent most of, one that is read ahead. */
 const lentBuffers = 3;
 
-/** All bytes of a range in chunks of at most `chunkBytes`, one of them read ahead. `lend` is that of `BlobReader.read`. */
+/** The memory of the chunks of one reader, used in turn: what was lent is written over two chunks later. */
+export class LentChunks {
+  readonly chunkBytes: number;
+  readonly #buffers: Buffer[] = [];
+  #turn = 0;
+
+  constructor(chunkBytes: number) {
+    this.chunkBytes = chunkBytes;
+  }
+
+  /** At most `chunkBytes`. Each of the three comes into being when it is first needed. */
+  next(sizeBytes: number): Buffer {
+    assert(sizeBytes <= this.chunkBytes, 'a chunk fits the memory that is lent');
+    this.#turn = (this.#turn + 1) % lentBuffers;
+    const buffer = this.#buffers[this.#turn] ?? Buffer.allocUnsafeSlow(this.chunkBytes);
+    this.#buffers[this.#turn] = buffer;
+    return buffer.subarray(0, sizeBytes);
+  }
+}
+
+/**
+ * All bytes of a range in chunks of at most `chunkBytes`, one of them read ahead. `lend` is that of `BlobReader.read`; whoever reads range after range
+ * for one receiver passes the memory.
+ */
 export async function* readRange(
   blob: ReadableBlob,
   range: ByteRange,
-  options: { readonly signal: AbortSignal; readonly chunkBytes?: number; readonly lend?: boolean },
+  options: { readonly signal: AbortSignal; readonly chunkBytes?: number; readonly lend?: boolean | LentChunks },
 ): AsyncGenerator<Uint8Array> {
-  const chunkBytes = Math.min(options.chunkBytes ?? 1024 * 1024, range.endByte - range.startByte);
-  const lent: Buffer[] = [];
-  let turn = 0;
-  const bufferOf = (sizeBytes: number): Buffer => {
-    if (options.lend !== true) return Buffer.allocUnsafe(sizeBytes);
-    turn = (turn + 1) % lentBuffers;
-    const buffer = lent[turn] ?? Buffer.allocUnsafeSlow(chunkBytes);
-    lent[turn] = buffer;
-    return buffer.subarray(0, sizeBytes);
-  };
+  const { lend = false } = options;
+  const givenBytes = typeof lend === 'boolean' ? options.chunkBytes : lend.chunkBytes;
+  const chunkBytes = Math.min(givenBytes ?? 1024 * 1024, range.endByte - range.startByte);
+  const lent = lend === true ? new LentChunks(chunkBytes) : lend;
   const readAt = async (at: number): Promise<Buffer> => {
-    const chunk = bufferOf(Math.min(chunkBytes, range.endByte - at));
+    const sizeBytes = Math.min(chunkBytes, range.endByte - at);
+    const chunk = lent === false ? Buffer.allocUnsafe(sizeBytes) : lent.next(sizeBytes);
     await blob.readInto(chunk, at);
     return chunk;
   };

@@ -1,5 +1,13 @@
 export type { BackendCallOptions, BlobBackend } from './backend.ts';
-export { type BlobStore, type PartialBlob, type ReadableBlob, readRange, type StoredBlob, type StoreOptions } from './blob-store.ts';
+export {
+  type BlobStore,
+  LentChunks,
+  type PartialBlob,
+  type ReadableBlob,
+  readRange,
+  type StoredBlob,
+  type StoreOptions,
+} from './blob-store.ts';
 export { commit, type EmbeddedDb, openDatabase, type Table } from './database.ts';
 export { type BlobStoreDeps, DiskBlobStore, type DiskBlobStoreOptions, putSizeBytesMax } from './disk-blob-store.ts';
 export { DurableQueue, type DurableQueueDeps, type DurableQueueOptions, type QueuedTask, type QueueWorker } from './durable-queue.ts';

@@ -129,3 +129,48 @@ for (const kind of ['memory', 'disk'] as const) {
     assert.equal(cluster.tracker.stateOf(digest, agent), 'complete');
   });
 }
+
+test('bytes that are lent stay until the second chunk after them is asked for, and their memory is used again or given back', async (t) => {
+  const cluster = await PeerCluster.open(t);
+  const blob = bigBlob(24 * mebi);
+  await cluster.node(origin, { blobs: [blob], owner: true, options: { swarm: { egressBytesPerSec: 32 * mebi } } });
+  const leecher = await cluster.node(agent);
+  await using reader = await leecher.node.open(blob.metainfo.digest, {}, { signal: deadline() });
+  const readLent = async (startByte: number): Promise<readonly Uint8Array[]> => {
+    const chunks: Uint8Array[] = [];
+    let at = startByte;
+    let beforeBytes = 0;
+    for await (const chunk of reader.read({ startByte, endByte: reader.sizeBytes }, { signal: deadline(), lend: true })) {
+      const before = chunks.at(-1) ?? Buffer.alloc(0);
+      assert.ok(blob.bytes.subarray(at - beforeBytes, at).equals(before), `the chunk before byte ${at} is whole`);
+      chunks.push(chunk);
+      at += chunk.byteLength;
+      beforeBytes = chunk.byteLength;
+      assert.ok(blob.bytes.subarray(at - chunk.byteLength, at).equals(chunk), `the chunk up to byte ${at} is right`);
+    }
+    assert.equal(at, reader.sizeBytes);
+    return chunks.slice(0, -2);
+  };
+  // The second one begins in the middle of a piece, and finds some in memory and some on disk.
+  for (const chunks of await Promise.all([readLent(0), readLent(5 * mebi + 7)])) {
+    const memory = (): Set<ArrayBufferLike> => new Set(chunks.filter(({ byteLength }) => byteLength > 0).map(({ buffer }) => buffer));
+    await until(() => memory().size <= 3);
+  }
+});
+
+test('a reader that borrows leaves the bytes to one that keeps them', async (t) => {
+  const cluster = await PeerCluster.open(t);
+  const blob = bigBlob(8 * mebi);
+  await cluster.node(origin, { blobs: [blob], owner: true, options: slow });
+  const leecher = await cluster.node(agent);
+  await using reader = await leecher.node.open(blob.metainfo.digest, {}, { signal: deadline() });
+  const all = { startByte: 0, endByte: reader.sizeBytes };
+  const keep = async (): Promise<Buffer> => {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of reader.read(all, { signal: deadline() })) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  };
+  const kept = keep();
+  for await (const _ of reader.read(all, { signal: deadline(), lend: true }));
+  assert.ok((await kept).equals(blob.bytes));
+});

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { PieceWaiters } from '../../../services/lib/peer/piece-waiters.ts';
+import { PieceWaiters, SharedPiece } from '../../../services/lib/peer/piece-waiters.ts';
 import { abortable, ByteBudget, Deferred } from '../../../services/lib/peer/waiting.ts';
 
 test('a byte budget is never exceeded, serves in order, and is whole again in the end', async () => {
@@ -45,12 +45,29 @@ test('everybody who waits for a piece gets it, and an aborted wait leaves the ot
   const other = waiters.wait(4, signal);
   abort.abort(new Error('gone'));
   await assert.rejects(aborted, /gone/);
-  waiters.arrived(3, Uint8Array.of(3));
-  assert.deepEqual(await first, Uint8Array.of(3));
+  const piece = new SharedPiece(Uint8Array.of(3));
+  waiters.arrived(3, piece);
+  assert.equal(await first, piece);
   const later = waiters.wait(5, signal);
   waiters.allOnDisk();
   assert.deepEqual(await Promise.all([other, later]), [undefined, undefined]);
   const failing = waiters.wait(6, signal);
   waiters.fail(new Error('lost'));
   await assert.rejects(failing, /lost/);
+});
+
+test('a piece keeps its memory until whoever writes it and every reader have let go of it', async () => {
+  const bytes = Buffer.allocUnsafeSlow(1024 * 1024);
+  const piece = new SharedPiece(bytes);
+  const waiters = new PieceWaiters();
+  const { signal } = new AbortController();
+  const readers = [waiters.wait(0, signal), waiters.wait(0, signal)];
+  waiters.arrived(0, piece);
+  for (const reader of readers) {
+    assert.equal(await reader, piece);
+    piece.release();
+    assert.equal(bytes.byteLength, 1024 * 1024);
+  }
+  piece.release();
+  assert.equal(bytes.byteLength, 0);
 });

@@ -1,11 +1,12 @@
-/** How the head of a streamed answer goes out. */
+/** How the head of a streamed answer goes out, and its bytes. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { text } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import type { FastifyReply } from 'fastify';
+import { until } from '#test/support/storage-fixtures';
 import { settingsOf } from '../../../services/lib/registry/options.ts';
 import { send } from '../../../services/lib/registry/send.ts';
 import { realClock } from '../../integration/wire/mesh.ts';
@@ -32,6 +33,33 @@ for (const isAtHand of [true, false]) {
     assert.equal(flushCount, isAtHand ? 0 : 1);
   });
 }
+
+test('a chunk has left when the second one after it is asked for, also when chunks are small and the client is slow', async (t) => {
+  const chunkBytes = 200_000;
+  const count = 100;
+  const lent = [0, 1, 2].map(() => Buffer.alloc(chunkBytes));
+  const numbered = async function* (): AsyncGenerator<Uint8Array> {
+    for (let number = 0; number < count; number += 1) yield lent[number % 3]?.fill(number) ?? Buffer.alloc(0);
+  };
+  let served: ServerResponse | undefined;
+  const server = createServer((request, response) => {
+    served = response;
+    const body = { sizeBytes: count * chunkBytes, chunks: numbered(), release: async () => undefined };
+    const deps = { limits: settingsOf({}).limits, clock: realClock, onBytes: () => undefined };
+    void send(replyOf(request, response), { status: 200, headers: {}, body }, deps);
+  });
+  t.after(() => server.close());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const [response] = (await once(get({ port, host: '127.0.0.1', agent: false }), 'response')) as [IncomingMessage];
+  await until(() => served !== undefined && served.writableLength >= 2 * chunkBytes);
+  const bytes = await buffer(response);
+  for (let number = 0; number < count; number += 1) {
+    const chunk = bytes.subarray(number * chunkBytes, (number + 1) * chunkBytes);
+    assert.ok(chunk.equals(Buffer.alloc(chunkBytes, number)), `chunk ${number} is whole`);
+  }
+});
 
 async function* chunks(): AsyncGenerator<Uint8Array> {
   yield Buffer.from('blob');
