@@ -9,8 +9,8 @@ import { startCluster, type TestCluster } from '../support/cluster-process.ts';
 import { RoundRobin } from '../support/round-robin.ts';
 import { tempDir } from '../support/temp.ts';
 import { checkLogins, gatewayWithLogins, logins } from './logins.ts';
-import { howToGiveIt, type OfficialTarget, officialVariable, runOfficial } from './official.ts';
-import { checkReadOnly, type Stock, stockUp } from './read-only.ts';
+import { countsLine, howToGiveIt, type OfficialTarget, officialVariable, runOfficial } from './official.ts';
+import { checkReadOnly, type Downloading, duringDownload, type Stock, stockUp } from './read-only.ts';
 import { isClean, Recorder, totalsOf } from './recorder.ts';
 import { Registry } from './registry.ts';
 import { junit, table, troubles } from './report.ts';
@@ -29,6 +29,8 @@ const { values: flags } = parseArgs({
 });
 
 const recorder = new Recorder();
+/** Path of the official program; empty when none was given. */
+const official = process.env[officialVariable] ?? '';
 const say = (text: string): void => {
   process.stderr.write(`${text}\n`);
 };
@@ -49,8 +51,8 @@ async function runCluster(directory: string): Promise<void> {
   await runOfficialAt([
     { name: 'one proxy', address: proxy },
     { name: 'two proxies, balanced', address: balancer.address },
-    { name: 'agent', address: cluster.registry('agent-2'), stock },
   ]);
+  await runOfficialAtAgent(cluster, stock);
   await takeSparse(cluster);
 }
 
@@ -82,10 +84,21 @@ async function runClusterWithLogins(directory: string): Promise<void> {
 }
 
 async function runOfficialAt(targets: readonly OfficialTarget[]): Promise<void> {
-  const official = process.env[officialVariable];
-  if (official === undefined || official === '') return;
+  if (official === '') return;
   say('the official program');
-  for (const target of targets) await runOfficial(official, target, directory, recorder);
+  for (const target of targets)
+    for (const run of await runOfficial(official, target, directory, recorder)) say(countsLine(target.name, run));
+}
+
+/** The reading part of the official program, at an agent that is downloading as well. */
+async function runOfficialAtAgent(cluster: TestCluster, stock: Stock): Promise<void> {
+  if (official === '') return;
+  const id = 'agent-2';
+  const address = cluster.registry(id);
+  using registry = new Registry({ url: `http://${address}` });
+  const check = recorder.area('agent', 'official program, while downloading');
+  const node = await slowDown(cluster, id, stock);
+  await duringDownload({ registry, check, stock, ...node }, async () => runOfficialAt([{ name: 'agent', address, stock }]));
 }
 
 interface ShownTransfer {
@@ -93,21 +106,27 @@ interface ShownTransfer {
   readonly complete: boolean;
 }
 
-async function readFromAgent(cluster: TestCluster, stock: Stock): Promise<void> {
-  using registry = new Registry({ url: `http://${cluster.registry('agent-1')}` });
+/** Makes an agent take long for the large blob. */
+async function slowDown(cluster: TestCluster, id: string, stock: Stock): Promise<Pick<Downloading, 'isDownloading' | 'hurry'>> {
   const isDownloading = async (): Promise<boolean> => {
-    const { stdout } = await cluster.shoal('transfers', 'agent-1', '--json');
+    const { stdout } = await cluster.shoal('transfers', id, '--json');
     const transfers = JSON.parse(stdout) as readonly ShownTransfer[];
     return transfers.some(({ digest, complete }) => digest === stock.large.digest && !complete);
   };
   const limitIngress = async (rate: string): Promise<void> => {
-    const { code, stderr } = await cluster.shoal('limits', 'agent-1', '--set', `ingress=${rate}`);
+    const { code, stderr } = await cluster.shoal('limits', id, '--set', `ingress=${rate}`);
     if (code !== 0) throw new Error(`the agent's limit does not change: ${stderr}`);
   };
   await limitIngress(agentIngress);
+  return { isDownloading, hurry: async () => limitIngress('0') };
+}
+
+async function readFromAgent(cluster: TestCluster, stock: Stock): Promise<void> {
+  const id = 'agent-1';
+  using registry = new Registry({ url: `http://${cluster.registry(id)}` });
   const check = recorder.area('agent', 'reading while downloading');
-  const hurry = async (): Promise<void> => limitIngress('0');
-  await checkReadOnly({ registry, repository: stock.repository, check, stock, isDownloading, hurry });
+  const node = await slowDown(cluster, id, stock);
+  await checkReadOnly({ registry, repository: stock.repository, check, stock, ...node });
 }
 
 /** The checks of each target, of which none may be missing. */
@@ -123,7 +142,7 @@ const directory = tempDir('conformance');
 if (flags.registry === undefined) {
   await runCluster(directory);
   await runClusterWithLogins(directory);
-  if ((process.env[officialVariable] ?? '') === '') say(howToGiveIt);
+  if (official === '') say(howToGiveIt);
 } else {
   using registry = new Registry({ url: `http://${flags.registry}` });
   await runSuite(registry, recorder, flags.registry);

@@ -7,7 +7,7 @@ import type { DataSet } from './data-set.ts';
 import { dataSets } from './data-sets.ts';
 import { blobPath, headBlob, pushBlob, uploadsPath } from './push-blob.ts';
 import { checkRangesOf, checkSlice, partsOf } from './ranges.ts';
-import { Recorder, totalsOf } from './recorder.ts';
+import { type Check, Recorder, totalsOf } from './recorder.ts';
 import { checkEmpty, checkReferrers } from './referrer-checks.ts';
 import { checkHeader, jsonOf, type Registry } from './registry.ts';
 
@@ -36,7 +36,10 @@ export async function stockUp(registry: Registry, largeBytes: number): Promise<S
   return { repository, sets, small, large };
 }
 
-export interface ReadOnlyContext extends DataContext {
+/** A node that takes long to download. */
+export interface Downloading {
+  readonly registry: Registry;
+  readonly check: Check;
   readonly stock: Stock;
   /** Whether the node is still downloading the large blob. */
   readonly isDownloading: () => Promise<boolean>;
@@ -44,31 +47,46 @@ export interface ReadOnlyContext extends DataContext {
   readonly hurry: () => Promise<void>;
 }
 
+export type ReadOnlyContext = DataContext & Downloading;
+
 /** Downloads the large blob, and meanwhile asks for everything else. */
 export async function checkReadOnly(context: ReadOnlyContext): Promise<void> {
-  const { registry, check, stock, isDownloading, hurry } = context;
+  const { stock } = context;
+  await duringDownload(context, async () => {
+    await rangesOnTheWay(context);
+    await checkEmpty({ ...context, repository: `${stock.repository}-unknown` }, stock.small);
+    await checkMissing(context);
+    await checkRangesOf({ ...context, prefix: 'ranges', content: stock.small });
+    await refusals(context);
+    for (const set of stock.sets) {
+      await checkTagList(context, set);
+      await readDataSet(context, set);
+      await checkReferrers(context, set);
+    }
+    await namespaces(context);
+  });
+}
+
+/** Does all of `work` while the large blob is on its way, and checks that it was and that it arrives whole. */
+export async function duringDownload(
+  { registry, check, stock, isDownloading, hurry }: Downloading,
+  work: () => Promise<void>,
+): Promise<void> {
   const leaving = new AbortController();
   const download = readSlowly(registry.url(blobPath(stock.repository, stock.large.digest)), leaving.signal);
-  await check('a download of the large blob begins', async () => download.begun);
-  await rangesOnTheWay(context);
-  await checkEmpty({ ...context, repository: `${stock.repository}-unknown` }, stock.small);
-  await checkMissing(context);
-  await checkRangesOf({ ...context, prefix: 'ranges', content: stock.small });
-  await refusals(context);
-  for (const set of stock.sets) {
-    await checkTagList(context, set);
-    await readDataSet(context, set);
-    await checkReferrers(context, set);
+  try {
+    await check('a download of the large blob begins', async () => download.begun);
+    await work();
+    await check('the download was still running when all of this had been answered', async () => {
+      assert.equal(await isDownloading(), true);
+    });
+    await check('the large blob arrives whole', async () => {
+      await hurry();
+      assert.equal(await download.digest, stock.large.digest);
+    });
+  } finally {
+    leaving.abort();
   }
-  await namespaces(context);
-  await check('the download was still running when all of this had been answered', async () => {
-    assert.equal(await isDownloading(), true);
-  });
-  await check('the large blob arrives whole', async () => {
-    await hurry();
-    assert.equal(await download.digest, stock.large.digest);
-  });
-  leaving.abort();
 }
 
 interface SlowRead {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { reportOf, runOfficial } from '#test/conformance/official';
+import { countsLine, type OfficialRun, reportOf, runOfficial } from '#test/conformance/official';
 import { type CheckResult, isClean, Recorder, Skip, totalsOf } from '#test/conformance/recorder';
 import { junit, table } from '#test/conformance/report';
 import { tempDir } from '#test/support/temp';
@@ -61,7 +61,7 @@ async function runStandIn(
   text: string,
   code: number,
   target: object = {},
-): Promise<{ last: CheckResult[]; environments: NodeJS.ProcessEnv[] }> {
+): Promise<{ last: CheckResult[]; environments: NodeJS.ProcessEnv[]; runs: readonly OfficialRun[] }> {
   const directory = tempDir('official');
   const program = join(directory, 'program');
   const lines = [
@@ -72,12 +72,12 @@ async function runStandIn(
   writeFileSync(program, lines.join('\n'));
   chmodSync(program, 0o755);
   const recorder = new Recorder();
-  await runOfficial(program, { name: 'some, node', address: '127.0.0.1:1', ...target }, directory, recorder);
+  const runs = await runOfficial(program, { name: 'some, node', address: '127.0.0.1:1', ...target }, directory, recorder);
   const ends = recorder.results.filter(({ name }) => name.startsWith('the program reached'));
   const environments = ['1.1', 'dev'].map((version) =>
     JSON.parse(readFileSync(join(directory, `some--node-${version}`, 'env.json'), 'utf8')),
   );
-  return { last: ends, environments };
+  return { last: ends, environments, runs };
 }
 
 const outcomes = (results: readonly CheckResult[]): readonly string[] => results.map(({ outcome }) => outcome);
@@ -116,22 +116,39 @@ test('a run with a failure, with a skip, with too few passes or without an end d
   }
 });
 
+test('what the program counted is told for each version, also when it counted nothing', async () => {
+  const { runs } = await runStandIn(printed({ passed: 1000, skipped: 2 }), 0);
+  assert.deepEqual(
+    runs.map((run) => countsLine('some node', run)),
+    ['1.1', 'dev'].map((version) => `some node, OCI_VERSION=${version}: Disabled 1, Skip 2, Pass 1000, FAIL 0, Error 0, Total 1003`),
+  );
+  const broken = await runStandIn('failed to load config\n', 0);
+  assert.deepEqual(
+    broken.runs.map((run) => countsLine('some node', run)),
+    ['1.1', 'dev'].map((version) => `some node, OCI_VERSION=${version}: it counted nothing`),
+  );
+});
+
 test('a node without pushes is named what it has, and may end badly after a good report', async () => {
   const manifests = [
     { digest: 'sha256:m1', tag: 't1', subject: 'sha256:s' },
     { digest: 'sha256:m2', tagParameters: ['t2', 't3'], subject: 'sha256:s' },
   ];
-  const stock = { repository: 'some/stock', sets: [{ name: 'set', blobs: [], manifests }], small: { digest: 'sha256:b' } };
-  const { last, environments } = await runStandIn(printed({ passed: 10 }), 2, { stock });
+  const stock = {
+    repository: 'some/stock',
+    sets: [{ name: 'set', blobs: [{ digest: 'sha256:c' }, { digest: 'sha256:b' }], manifests }],
+    small: { digest: 'sha256:b' },
+  };
+  const { last, environments } = await runStandIn(printed({ passed: 14 }), 2, { stock });
   assert.deepEqual(outcomes(last), ['passed', 'passed']);
   const [env] = environments;
   assert.deepEqual(
     ['TAGS', 'MANIFESTS', 'BLOBS', 'REFERRERS'].map((name) => env?.[`OCI_RO_DATA_${name}`]),
-    ['t1 t2 t3', 'sha256:m1 sha256:m2', 'sha256:b', 'sha256:s'],
+    ['t1 t2 t3', 'sha256:m1 sha256:m2', 'sha256:b sha256:c', 'sha256:s'],
   );
   assert.equal(env?.['OCI_REPO1'], 'some/stock');
   assert.equal(env?.['OCI_API_PUSH'], 'false');
-  assert.deepEqual(outcomes((await runStandIn(printed({ passed: 9 }), 0, { stock })).last), ['failed', 'failed']);
+  assert.deepEqual(outcomes((await runStandIn(printed({ passed: 13 }), 0, { stock })).last), ['failed', 'failed']);
 });
 
 test('what this program writes counts passes, failures and skips', async () => {
