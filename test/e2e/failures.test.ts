@@ -85,6 +85,23 @@ test('after kill -9 of the proxy in mid-push the retry succeeds, and nothing hal
   assert.equal(await engine.imageId(pulled), imageId);
 });
 
+test('with an origin down an operator sees the uploads of the others, and who does not answer', async () => {
+  const cluster = await newCluster('uploads');
+  const url = `http://${cluster.registry('proxy-1')}/v2/demo/open/blobs/uploads/`;
+  const started = await Promise.all(
+    Array.from({ length: 6 }, async () => (await fetch(url, { method: 'POST' })).headers.get('location') ?? ''),
+  );
+  cluster.kill('origin-2');
+  const { code, stdout, stderr } = await cluster.shoal('uploads');
+  assert.equal(code, 1);
+  assert.match(stderr, /origin-2 does not tell its uploads/);
+  const seen = started.map((location) => location.split('/').at(-1) ?? '').filter((id) => stdout.includes(id));
+  assert.ok(seen.length >= 2, stdout);
+  assert.match((await cluster.shoal('uploads', '--cancel', seen[0] ?? '')).stdout, /ended the upload/);
+  const gone = await cluster.shoal('uploads', '--cancel', seen[0] ?? '');
+  assert.match(gone.stderr, /origin-2 may have it/);
+});
+
 test('an acknowledged image is still whole when one origin and the proxy have lost their disks', async () => {
   const cluster = await newCluster('lost-disks');
   const image = await pushImage(cluster.registry('proxy-1'), 'demo/durable', 'v1', [randomBytes(3 * mib), randomBytes(100)]);
