@@ -1,7 +1,9 @@
 # Shoal. `make help` lists the targets.
 SHELL := /bin/bash
 BIN := node_modules/.bin
-PROGRAMS := shoal=services/cli/main.ts hash-worker=services/lib/storage/hash-worker.mjs $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
+SERVICES := $(foreach s,agent origin tracker proxy build-index,$(s)=services/$(s)/main.ts)
+PROGRAMS := shoal=services/cli/main.ts hash-worker=services/lib/storage/hash-worker.mjs young-generation=services/lib/runtime/young-generation.mjs
+BUNDLE := $(BIN)/esbuild --bundle --platform=node --target=node20 --format=esm --packages=external --sourcemap --outdir=dist --out-extension:.js=.mjs --log-level=warning
 .DEFAULT_GOAL := help
 
 .PHONY: help devcluster test check gen gen-check breaking fmt build certs e2e conformance interop bench bench-cluster clean
@@ -14,7 +16,8 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 build: node_modules/.installed ## bundle every program into dist/
-	@$(BIN)/esbuild $(PROGRAMS) --bundle --platform=node --target=node20 --format=esm --packages=external --sourcemap --outdir=dist --out-extension:.js=.mjs --log-level=warning
+	@$(BUNDLE) $(PROGRAMS)
+	@$(BUNDLE) $(SERVICES) --banner:js='import "./young-generation.mjs";'
 
 devcluster: build ## run a whole cluster on this machine (ARGS="--agents 3" passes options)
 	@node dist/shoal.mjs devcluster $(ARGS)

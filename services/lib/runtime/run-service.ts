@@ -87,6 +87,8 @@ async function serve<C extends CommonConfig>(
     const address = await node.server.listen();
     node.lifecycle.onStop('grpc', async ({ graceMs }) => node.server.drain({ graceMs }));
     await openDoors?.();
+    // Kept small while modules were loaded (young-generation.mjs); 2 is V8's own.
+    setFlagsFromString('--semi-space-growth-factor=2');
     node.logger.info('ready', { grpc: `${address.host}:${address.port}`, version });
   } catch (error) {
     await node.lifecycle.stop();
