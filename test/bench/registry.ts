@@ -10,6 +10,7 @@
  */
 import { createHash, randomFillSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -54,8 +55,9 @@ async function stored({ storage }: Side, sizeBytesMin: number): Promise<void> {
 /** They come last, in turn: what a push leaves to be done in the background is over after the first ones. */
 const warmPulls = 5;
 const plainName = 'docker-registry';
-const figures = ['docker push', 'docker pull', 'http push', 'http push, and on disk', 'http pull, cold', 'http pull, warm'] as const;
-type Figure = (typeof figures)[number];
+const allFigures = ['docker push', 'docker pull', 'http push', 'http push, and on disk', 'http pull, cold', 'http pull, warm'] as const;
+type Figure = (typeof allFigures)[number];
+const figures = allFigures.filter((figure) => imageMib > 0 || !figure.startsWith('docker'));
 const seconds = new Map<string, number[]>();
 
 async function timed(side: Side, figure: Figure, work: () => Promise<unknown>): Promise<number> {
@@ -143,6 +145,18 @@ function report(sides: readonly Side[]): void {
       ]),
     );
   }
+}
+
+/** Copies of what is pushed: one at docker-registry, three at the origins of one cluster and one at that of the other, one at each agent and in each storage. */
+const copiesMax = 9;
+const { bavail, bsize } = await statfs(values.directory);
+const neededBytes = roundCount * copiesMax * (blobMib + imageMib) * mib;
+if (bavail * bsize < neededBytes) {
+  const [needed, free] = [neededBytes, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(0)} GB`);
+  process.stderr.write(
+    `registry: ${values.directory} needs ${needed} of free space and has ${free}: fewer --rounds, less --mib, or another --directory\n`,
+  );
+  process.exit(2);
 }
 
 const root = mkdtempSync(join(values.directory, 'shoal-bench-'));
